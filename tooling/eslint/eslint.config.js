@@ -1,0 +1,3 @@
+import { program } from './index.ts';
+
+export default program(import.meta.dirname);
