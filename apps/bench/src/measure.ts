@@ -1,0 +1,135 @@
+/**
+ * Times several contenders for the same work in one run, taking turns, so that a machine that slows down or speeds up does so for all.
+ *
+ * First right, then fast: a contender whose error exceeds the tolerance is not timed.
+ */
+
+/** What a comparison with the reference found. */
+export interface Verdict {
+  /** Whether every compared element is within the tolerance. */
+  readonly passed: boolean;
+  readonly maxAbsError: number;
+  readonly maxRelError: number;
+  /** The bound |got − want| ≤ atol + rtol · |want|. */
+  readonly atol: number;
+  readonly rtol: number;
+  /** Largest |got − want| / (atol + rtol · |want|): 1 is the bound. */
+  readonly worstShare: number;
+  /** Output elements compared and output elements there are. */
+  readonly compared: number;
+  readonly elements: number;
+}
+
+/** One of those who take turns. */
+export interface Contender {
+  readonly name: string;
+  readonly verdict: Verdict;
+  /** Does the work once and resolves when the result is complete. */
+  run(): Promise<void> | void;
+}
+
+/** Times of one call in milliseconds. */
+export interface Timing {
+  readonly median: number;
+  readonly min: number;
+  readonly max: number;
+  /** Samples behind the median. */
+  readonly runs: number;
+}
+
+export type Measurement = { readonly name: string; readonly timing: Timing } | { readonly name: string; readonly refusal: string };
+
+export interface MeasureOptions {
+  /** Milliseconds that each contender may use, warm-up included. At least one call is made. */
+  readonly budget: number;
+  /** Most samples per contender. Default 51. */
+  readonly maxRuns?: number;
+  /** Shorter calls are repeated within a sample until it lasts this long, in milliseconds, so that the clock's grain does not matter. Default 1. */
+  readonly minSample?: number;
+  /** Milliseconds since any moment. Default `performance.now`. */
+  readonly now?: () => number;
+}
+
+/**
+ * Times every contender that is right, in turns, each round in the opposite order of the one before.
+ *
+ * @returns one measurement per contender, in the order given
+ */
+export async function measure(contenders: readonly Contender[], options: MeasureOptions): Promise<readonly Measurement[]> {
+  const { budget, maxRuns = 51, minSample = 1, now = () => performance.now() } = options;
+  const clocks = new Map<Contender, Clock>();
+  for (const contender of contenders) {
+    if (contender.verdict.passed) clocks.set(contender, await warmUp(contender, budget, minSample, now));
+  }
+  for (let round = 0; round < maxRuns; round++) {
+    const active = [...clocks].filter(([, clock]) => clock.samples.length <= round && clock.fits());
+    if (active.length === 0) break;
+    for (const [contender, clock] of round % 2 === 0 ? active : active.toReversed()) await clock.sample(contender);
+  }
+  return contenders.map((contender) => {
+    const clock = clocks.get(contender);
+    return clock === undefined ? { name: contender.name, refusal: refusal(contender.verdict) } : { name: contender.name, timing: summarize(clock.samples) };
+  });
+}
+
+/** One contender's samples and what is left of its budget. */
+class Clock {
+  readonly samples: number[] = [];
+  readonly #repeats: number;
+  readonly #now: () => number;
+  #left: number;
+
+  constructor(repeats: number, left: number, now: () => number) {
+    this.#repeats = repeats;
+    this.#left = left;
+    this.#now = now;
+  }
+
+  /** Whether another sample is expected to stay within the budget; the first one always is. */
+  fits(): boolean {
+    const last = this.samples.at(-1);
+    return last === undefined || last * this.#repeats <= this.#left;
+  }
+
+  async sample(contender: Contender): Promise<void> {
+    const spent = await time(contender, this.#repeats, this.#now);
+    this.#left -= spent;
+    this.samples.push(spent / this.#repeats);
+  }
+}
+
+/** Two calls, of which the second tells how many calls make a sample; a call that takes most of the budget is its own sample. */
+async function warmUp(contender: Contender, budget: number, minSample: number, now: () => number): Promise<Clock> {
+  const first = await time(contender, 1, now);
+  if (first > budget / 4) {
+    const clock = new Clock(1, budget - first, now);
+    clock.samples.push(first);
+    return clock;
+  }
+  const second = await time(contender, 1, now);
+  const repeats = Math.max(1, Math.ceil(minSample / Math.max(second, minSample / 1000)));
+  return new Clock(repeats, budget - first - second, now);
+}
+
+async function time(contender: Contender, repeats: number, now: () => number): Promise<number> {
+  const start = now();
+  for (let call = 0; call < repeats; call++) {
+    // A contender that works in the calling thread is timed without a trip through the event loop.
+    const pending = contender.run();
+    if (pending !== undefined) await pending;
+  }
+  return now() - start;
+}
+
+function refusal({ worstShare, maxAbsError }: Verdict): string {
+  return `not timed: its error is ${worstShare.toPrecision(3)} times the tolerance (largest absolute error ${maxAbsError.toExponential(2)})`;
+}
+
+/** Median, least and largest of at least one sample. */
+export function summarize(samples: readonly number[]): Timing {
+  const sorted = [...samples].sort((a, b) => a - b);
+  const middle = (sorted.length - 1) / 2;
+  const low = sorted[Math.floor(middle)] ?? Number.NaN;
+  const high = sorted[Math.ceil(middle)] ?? Number.NaN;
+  return { median: (low + high) / 2, min: sorted[0] ?? Number.NaN, max: sorted.at(-1) ?? Number.NaN, runs: sorted.length };
+}
