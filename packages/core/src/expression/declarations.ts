@@ -1,0 +1,86 @@
+import { AttentionError } from '../errors.ts';
+import type { ScalarType } from './node.ts';
+
+/** Default of a scalar parameter: a number, or 1/√(width of the rows that are combined), known once dims are. */
+export type UniformValue = number | 'inverseSqrtDim';
+
+/** A scalar parameter of a variant: bound at run time, never part of the structure. */
+export interface UniformDeclaration {
+  readonly type: 'f32' | 'i32';
+  readonly value: UniformValue;
+}
+
+/**
+ * What an axis of a table is as long as. A known name is checked against the call and may be 1, which repeats; a number is exact;
+ * any other name is free, and the same name means the same size throughout a variant.
+ */
+export type Axis = KnownAxis | number | (string & Record<never, never>);
+
+/** Axes whose size the call knows. `scoreDim` is the width of the rows that are combined. */
+export const knownAxes = ['batch', 'head', 'keyHead', 'queryLength', 'keyLength', 'queryDim', 'keyDim', 'valueDim', 'scoreDim'] as const;
+export type KnownAxis = (typeof knownAxes)[number];
+
+/** A tensor parameter of a variant. f32 is bound to any float tensor, i32 to i32, i8 or u8, bool to u8 (0 or 1). */
+export interface TableDeclaration {
+  readonly type: ScalarType;
+  readonly axes: readonly Axis[];
+}
+
+/** What a piece of a variant needs bound: every stage, transform and modifier carries its own. */
+export interface Declarations {
+  readonly uniforms: Readonly<Record<string, UniformDeclaration>>;
+  readonly tables: Readonly<Record<string, TableDeclaration>>;
+}
+
+export const noDeclarations: Declarations = Object.freeze({ uniforms: Object.freeze({}), tables: Object.freeze({}) });
+
+/**
+ * Joins two pieces. A table that both name is one table and must be declared alike. Uniforms are never shared:
+ * the second of two that are named alike is renamed `name#2`, whatever the values, so that structure does not depend on values.
+ *
+ * @returns the joined declarations, and the second piece under its new names
+ * @throws AttentionError `invalid-variant` for one table declared in two ways
+ */
+export function join<T extends Declarations>(first: Declarations, second: T): { readonly declarations: Declarations; readonly renamed: T } {
+  for (const [name, table] of Object.entries(second.tables)) {
+    const known = first.tables[name];
+    if (known !== undefined && JSON.stringify(known) !== JSON.stringify(table)) {
+      throw new AttentionError(
+        'invalid-variant',
+        `Table '${name}' is declared as ${printTable(known)} and as ${printTable(table)}.`,
+        "Give one of the two another name with the member's `table` option.",
+      );
+    }
+  }
+  const names = new Map<string, string>();
+  for (const name of Object.keys(second.uniforms)) {
+    let free = name;
+    const base = name.replace(/#\d+$/, '');
+    for (let count = 2; free in first.uniforms || (free !== name && free in second.uniforms); count++) free = `${base}#${count}`;
+    if (free !== name) names.set(name, free);
+  }
+  const renamed = names.size === 0 ? second : renameUniforms(second, names);
+  return {
+    renamed,
+    declarations: Object.freeze({ uniforms: Object.freeze({ ...first.uniforms, ...renamed.uniforms }), tables: Object.freeze({ ...first.tables, ...second.tables }) }),
+  };
+}
+
+/** `f32[head, 32]` */
+export function printTable(table: TableDeclaration): string {
+  return `${table.type}[${table.axes.join(', ')}]`;
+}
+
+/** The same plain data with uniforms called by other names: in uniform nodes, as seeds of random nodes, and where they are declared. */
+function renameUniforms<T>(data: T, names: ReadonlyMap<string, string>): T {
+  if (typeof data !== 'object' || data === null) return data;
+  if (Array.isArray(data)) return Object.freeze(data.map((item: unknown) => renameUniforms(item, names))) as T;
+  const copy = Object.create(Object.getPrototypeOf(data) as object | null) as Record<string, unknown>;
+  for (const [field, value] of Object.entries(data)) {
+    if (field === 'uniforms') copy[field] = Object.freeze(Object.fromEntries(Object.entries(value as Record<string, unknown>).map(([name, declared]) => [names.get(name) ?? name, declared])));
+    else copy[field] = renameUniforms(value, names);
+  }
+  if (copy['kind'] === 'uniform') copy['name'] = names.get(String(copy['name'])) ?? copy['name'];
+  if (copy['kind'] === 'random') copy['seed'] = names.get(String(copy['seed'])) ?? copy['seed'];
+  return Object.freeze(copy) as T;
+}

@@ -1,0 +1,148 @@
+import { AttentionError } from '../errors.ts';
+import { input, Term } from './build.ts';
+import type { Axis, Declarations, TableDeclaration, UniformDeclaration, UniformValue } from './declarations.ts';
+import type { Expression, InputName, InputTypes, ScalarType } from './node.ts';
+import { walk } from './node.ts';
+import { print } from './print.ts';
+import { simplify } from './simplify.ts';
+
+type PairInput = 'batch' | 'head' | 'keyHead' | 'queryIndex' | 'keyIndex' | 'queryPosition' | 'keyPosition' | 'queryLength' | 'keyLength';
+
+/** The places where an expression may stand, and what exists there. */
+export interface SlotInputs {
+  /** One channel of a row of q or k. `head` is the row's own head: a query head or a key head. */
+  readonly transform: 'element' | 'channel' | 'batch' | 'head' | 'index' | 'position';
+  /** One channel of the sum that makes a score. */
+  readonly combine: 'queryElement' | 'keyElement' | 'channel' | 'batch' | 'head' | 'keyHead';
+  /** From the score so far to the next. */
+  readonly modify: 'score' | PairInput;
+  /** Whether key j may be seen by query i; integers and booleans only. */
+  readonly mask: PairInput;
+  /** From the final score to what the normalization takes. */
+  readonly normalize: 'score' | PairInput;
+  /** From the normalized weight to the weight used. */
+  readonly reweigh: 'weight' | PairInput;
+  /** One channel of a value row, before aggregation. It sees the key's side only, so that heads of a group share it. */
+  readonly prepare: 'value' | 'channel' | 'batch' | 'keyHead' | 'keyIndex' | 'keyPosition' | 'keyLength';
+  /** One channel of the aggregated row. It sees the query's side only. */
+  readonly finish: 'output' | 'channel' | 'batch' | 'head' | 'keyHead' | 'queryIndex' | 'queryPosition' | 'queryLength' | 'keyLength';
+}
+
+export type Slot = keyof SlotInputs;
+
+const pair: readonly PairInput[] = ['batch', 'head', 'keyHead', 'queryIndex', 'keyIndex', 'queryPosition', 'keyPosition', 'queryLength', 'keyLength'];
+
+/** {@link SlotInputs} as data. */
+export const slots: { readonly [S in Slot]: readonly SlotInputs[S][] } = {
+  transform: ['element', 'channel', 'batch', 'head', 'index', 'position'],
+  combine: ['queryElement', 'keyElement', 'channel', 'batch', 'head', 'keyHead'],
+  modify: ['score', ...pair],
+  mask: pair,
+  normalize: ['score', ...pair],
+  reweigh: ['weight', ...pair],
+  prepare: ['value', 'channel', 'batch', 'keyHead', 'keyIndex', 'keyPosition', 'keyLength'],
+  finish: ['output', 'channel', 'batch', 'head', 'keyHead', 'queryIndex', 'queryPosition', 'queryLength', 'keyLength'],
+};
+
+/** A table as an author uses it. */
+export interface TableTerm<T extends ScalarType> {
+  /** One index for each declared axis. */
+  at(...indices: readonly (Term<'i32'> | number)[]): Term<T>;
+}
+
+export interface ScopeTools {
+  /** Declares (once or again) a named table and reads it. Default type f32. */
+  table<T extends ScalarType = 'f32'>(name: string, axes: readonly Axis[], type?: T): TableTerm<T>;
+  /** Declares a scalar parameter `<member>.<name>` with its default. Default type f32. */
+  uniform<T extends 'f32' | 'i32' = 'f32'>(name: string, value: UniformValue, type?: T): Term<T>;
+  /** A number in (0, 1) for each pair; `seed` is an i32 uniform, another `stream` gives independent numbers (L14). */
+  random(seed: Term<'i32'>, stream?: number): Term<'f32'>;
+  /** The product of the transformed, unscaled query row with rows of a table [rows, scoreDim], or [head, rows, scoreDim] with `perHead`. Only in `modify`. */
+  queryTable(name: string, rows: Axis, options?: { readonly perHead?: boolean }): { at(row: Term<'i32'>): Term<'f32'> };
+}
+
+/** What an author's function receives: the inputs of the slot as terms, and the tools. */
+export type Scope<S extends Slot> = { readonly [N in SlotInputs[S]]: Term<InputTypes[N]> } & ScopeTools;
+
+/** An expression with what it needs bound. */
+export interface Formula extends Declarations {
+  readonly expression: Expression;
+}
+
+/**
+ * Runs an author's function once and keeps what it wrote as frozen data.
+ *
+ * @param slot   where the expression will stand
+ * @param member name of the stage member; prefixes its uniforms
+ * @throws AttentionError `invalid-expression`
+ */
+export function write<S extends Slot, T extends ScalarType>(slot: S, member: string, author: (scope: Scope<S>) => Term<T>): Formula {
+  const uniforms: Record<string, UniformDeclaration> = {};
+  const tables: Record<string, TableDeclaration> = {};
+  const declare = (name: string, declaration: TableDeclaration): void => {
+    const known = tables[name];
+    if (known !== undefined && JSON.stringify(known) !== JSON.stringify(declaration)) {
+      throw new AttentionError('invalid-expression', `${member} declares table '${name}' in two ways.`, 'Declare it alike or name it otherwise.');
+    }
+    tables[name] = Object.freeze({ type: declaration.type, axes: Object.freeze([...declaration.axes]) });
+  };
+  const tools: ScopeTools = {
+    table: <N extends ScalarType = 'f32'>(name: string, axes: readonly Axis[], type: N = 'f32' as N): TableTerm<N> => {
+      declare(name, { type, axes });
+      return { at: (...indices) => new Term<N>(tableRead(name, axes, type, indices), type) };
+    },
+    uniform: <N extends 'f32' | 'i32' = 'f32'>(name: string, value: UniformValue, type: N = 'f32' as N): Term<N> => {
+      const full = member === '' ? name : `${member}.${name}`;
+      checkUniform(full, value, type);
+      uniforms[full] = Object.freeze({ type, value });
+      return new Term<N>(Object.freeze({ kind: 'uniform', type, name: full }), type);
+    },
+    random: (seed, stream = 0) => {
+      if (seed.node.kind !== 'uniform') throw new AttentionError('invalid-expression', `${member} seeds random() with ${print(seed.node)}.`, "Pass uniform('seed', …, 'i32').");
+      return new Term(Object.freeze({ kind: 'random', type: 'f32', seed: seed.node.name, stream }), 'f32');
+    },
+    queryTable: (name, rows, options = {}) => {
+      declare(name, { type: 'f32', axes: options.perHead === true ? ['head', rows, 'scoreDim'] : [rows, 'scoreDim'] });
+      return { at: (row) => new Term(Object.freeze({ kind: 'queryTable', type: 'f32', name, row: row.node }), 'f32') };
+    },
+  };
+  const inputs = Object.fromEntries(slots[slot].map((name) => [name, input(name)]));
+  const term = author({ ...inputs, ...tools } as unknown as Scope<S>);
+  return Object.freeze({ expression: simplify(term.node), uniforms: Object.freeze(uniforms), tables: Object.freeze(tables) });
+}
+
+function tableRead(name: string, axes: readonly Axis[], type: ScalarType, indices: readonly (Term<'i32'> | number)[]): Expression {
+  if (indices.length !== axes.length) {
+    throw new AttentionError('invalid-expression', `Table '${name}' has ${axes.length} axes and is read with ${indices.length} indices.`, 'Give one index for each axis.');
+  }
+  const nodes = indices.map((index): Expression => (typeof index === 'number' ? { kind: 'constant', type: 'i32', value: index } : index.node));
+  const wrong = nodes.find((node) => node.type !== 'i32');
+  if (wrong !== undefined) throw new AttentionError('invalid-expression', `Table '${name}' is read at ${print(wrong)}, which is ${wrong.type}.`, 'Indices are i32.');
+  return Object.freeze({ kind: 'table', type, name, indices: Object.freeze(nodes) });
+}
+
+/** @throws AttentionError `invalid-uniform` */
+export function checkUniform(name: string, value: unknown, type: 'f32' | 'i32'): void {
+  const fits = value === 'inverseSqrtDim' || (typeof value === 'number' && !Number.isNaN(value) && (type === 'f32' || (value | 0) === value));
+  if (!fits) throw new AttentionError('invalid-uniform', `Uniform '${name}' got ${String(value)}.`, type === 'i32' ? 'Expected a 32-bit integer.' : 'Expected a number.');
+}
+
+/**
+ * Checks an expression against the slot where it stands and what its piece declares; a mask may hold no f32.
+ * @throws AttentionError `invalid-expression`
+ */
+export function checkExpression(expression: Expression, slot: Slot, type: ScalarType, declared: Declarations): void {
+  const fail = (what: string, hint: string): never => {
+    throw new AttentionError('invalid-expression', `In ${slot}, ${print(expression)}: ${what}.`, hint);
+  };
+  if (expression.type !== type) fail(`the result is ${expression.type}, expected ${type}`, 'Convert with toF32() or compare.');
+  const allowed: readonly InputName[] = slots[slot];
+  for (const node of walk(expression)) {
+    if (slot === 'mask' && node.type === 'f32') fail(`${print(node)} is f32`, 'Masks read only integers, booleans and integer or boolean tables; make a modifier of anything else.');
+    if (node.kind === 'input' && !allowed.includes(node.name)) fail(`'${node.name}' does not exist there`, `It may read ${allowed.join(', ')}.`);
+    if (node.kind === 'queryTable' && slot !== 'modify') fail('a query table exists only in modifiers', 'Move it to a modifier.');
+    if (node.kind === 'random' && !(slot === 'modify' || slot === 'normalize' || slot === 'reweigh')) fail('random numbers exist for pairs only', 'Move it to a modifier, a normalization or a reweighing.');
+    if (node.kind === 'uniform' && !(node.name in declared.uniforms)) fail(`uniform '${node.name}' is not declared`, 'Declare it.');
+    if ((node.kind === 'table' || node.kind === 'queryTable') && !(node.name in declared.tables)) fail(`table '${node.name}' is not declared`, 'Declare it.');
+  }
+}
