@@ -1,13 +1,11 @@
 import { defaultClientConditions, defaultServerConditions } from 'vite';
 import { defineConfig, type ViteUserConfig } from 'vitest/config';
+import { countsReporter } from './counts-reporter.ts';
 
 /** Packages of the workspace resolve to their source under this condition, so that tests need no build. */
 const source = '@heed/source';
 
-/** Where a test run leaves its counts, which the repository's `test` command adds up. */
-const results = '.results/unit.json';
-
-/** Unit tests in Node: every `*.test.ts` under `test/` of the package. */
+/** Unit tests in Node: every `*.test.ts` under `test/` of the package. Counts go to `.results/unit.json`. */
 export function unit(): ViteUserConfig {
   return defineConfig({
     resolve: { conditions: [source, ...defaultClientConditions] },
@@ -15,7 +13,7 @@ export function unit(): ViteUserConfig {
     test: {
       include: ['test/**/*.test.ts'],
       execArgv: [`--conditions=${source}`],
-      reporters: process.env.HEED_RESULTS === '1' ? ['dot', ['json', { outputFile: results }]] : ['default'],
+      reporters: ['default', countsReporter('.results/unit.json')],
       restoreMocks: true,
     },
   });

@@ -1,0 +1,31 @@
+/**
+ * The lanes of the test command. A lane is a script of that name in any number of packages; `turbo.json` says what it
+ * depends on and whether its result may be kept. To judge another backend, give its package a `conformance` script.
+ *
+ * A lane counts as one, by its exit status, unless it leaves counts: then `.results/<lane>.json` of the package holds
+ * `{ passed, failed }` (other fields are its own affair) when the script ends. A lane that should leave counts and does
+ * not has failed.
+ */
+export interface Lane {
+  readonly script: string;
+  readonly leavesCounts: boolean;
+}
+
+export const lanes: readonly Lane[] = [
+  // Every package.
+  { script: 'types', leavesCounts: false },
+  { script: 'lint', leavesCounts: false },
+  { script: 'unit', leavesCounts: true },
+  // Published packages: built, packed, and what is in the tarball judged.
+  { script: 'build', leavesCounts: false },
+  { script: 'tarball', leavesCounts: true },
+  // The suite against each backend, and wrong backends against the suite.
+  { script: 'conformance', leavesCounts: true },
+  { script: 'mutants', leavesCounts: true },
+  // The repository as a whole.
+  { script: 'import-arrows', leavesCounts: true },
+  { script: 'packages', leavesCounts: true },
+  { script: 'use', leavesCounts: true },
+  { script: 'unused', leavesCounts: false },
+  { script: 'workflows', leavesCounts: true },
+];
