@@ -6,7 +6,7 @@
  */
 import { AttentionError } from '@heed/core';
 import { Fields, unexpected } from './json-fields.ts';
-import { attentionLayer, type AttentionLayer, causalWindow, type LayerMask, type Model, type PositionScheme } from './models.ts';
+import { attentionLayer, type AttentionLayer, causalWindow, type Model, type PositionScheme } from './models.ts';
 
 const architectures: ReadonlyMap<string, (config: Fields) => Omit<Model, 'name'>> = new Map([
   ['gpt2', readGpt2],

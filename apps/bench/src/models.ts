@@ -11,6 +11,9 @@ export type LayerMask =
   | { readonly kind: 'causal' }
   | { readonly kind: 'causal-window'; readonly left: number };
 
+/** `dot`: scale · q · k. `additive`: v · tanh(W_q q + W_k k) with rows of `width` (Bahdanau 2014). */
+export type LayerScoring = { readonly kind: 'dot' } | { readonly kind: 'additive'; readonly width: number };
+
 /**
  * How positions enter.
  *
@@ -44,8 +47,7 @@ export interface AttentionLayer {
   /** Width of queries and keys per head. */
   readonly queryDim: number;
   readonly valueDim: number;
-  /** `dot`: scale · q · k. `additive`: scale · Σ_d c_d · tanh(q_d + k_d) with a learned c (Bahdanau 2015). */
-  readonly scoring: 'dot' | 'additive';
+  readonly scoring: LayerScoring;
   readonly scale: number;
   readonly mask: LayerMask;
   /** cap · tanh(score / cap), or null. */
@@ -76,7 +78,7 @@ export function attentionLayer(
   return {
     keyHeads: layer.heads,
     valueDim: layer.queryDim,
-    scoring: 'dot',
+    scoring: { kind: 'dot' },
     scale: layer.queryDim ** -0.5,
     mask: { kind: 'causal' },
     softcap: null,

@@ -1,0 +1,82 @@
+import { type AttentionRequest, type Backend, isHostTensor, type Tensor, toFloat64 } from '@heed/core';
+import { reference } from '@heed/core/reference';
+import type { Competitor, Prepared } from './competitor.ts';
+import type { Inputs } from './inputs.ts';
+import { javascriptLimit } from './limits.ts';
+import { tablesOf, variantOf } from './variants.ts';
+import type { Workload } from './workloads.ts';
+
+/** How to get a backend, and what it is measured against. */
+export interface BackendSource {
+  readonly name: string;
+  /** Which of the measured limits binds it. */
+  readonly limit: string;
+  /** Starts it with a runtime of its own. */
+  create(): Promise<Backend> | Backend;
+}
+
+/** Every backend that `--backend` takes. Adding one is adding a row. */
+export const backendSources: readonly BackendSource[] = [{ name: 'reference', limit: javascriptLimit, create: () => reference() }];
+
+/** A heed backend as the bench sees it. */
+export function competitorOf({ name, limit }: BackendSource, backend: Backend): Competitor {
+  return {
+    name,
+    role: 'backend',
+    limit,
+    refuses(workload) {
+      const assessment = backend.assess(requestOf(workload), shapeOf(workload));
+      return assessment.supported ? null : assessment.refusals.map(({ stage, reason }) => `${stage}: ${reason}`).join('; ');
+    },
+    prepare: (workload, inputs) => prepare(backend, workload, inputs),
+    async dispose() {
+      await backend.dispose();
+      await backend.runtime.dispose();
+    },
+  };
+}
+
+function requestOf({ layer, dtype }: Workload): AttentionRequest {
+  return {
+    variant: variantOf(layer),
+    queryDim: layer.queryDim,
+    keyDim: layer.queryDim,
+    valueDim: layer.valueDim,
+    dtypes: { query: dtype, key: dtype, value: dtype, output: dtype },
+  };
+}
+
+function shapeOf({ layer, batch, queryLength, keyLength }: Workload): Parameters<Backend['assess']>[1] {
+  return { batch, heads: layer.heads, keyHeads: layer.keyHeads, queryLength, keyLength };
+}
+
+// Inputs are uploaded and outputs reused, so that a call is what a model's layer would make: no copies from or to the host.
+async function prepare(backend: Backend, workload: Workload, inputs: Inputs): Promise<Prepared> {
+  const { runtime } = backend;
+  const kernel = await backend.prepare(requestOf(workload));
+  const uploaded: Tensor[] = [];
+  const upload = (source: Parameters<typeof runtime.upload>[0]): Tensor => {
+    const copy = runtime.upload(source);
+    uploaded.push(copy);
+    return copy;
+  };
+  const bound = {
+    query: upload(inputs.query),
+    key: upload(inputs.key),
+    value: upload(inputs.value),
+    tables: Object.fromEntries(Object.entries(tablesOf(inputs.parameters)).map(([table, content]) => [table, upload(content)])),
+    queryOffset: workload.queryOffset,
+  };
+  const output = runtime.tensor([workload.batch, workload.layer.heads, workload.queryLength, workload.layer.valueDim], workload.dtype);
+  return {
+    run: async () => {
+      await kernel.run(bound, { into: { output } });
+    },
+    output: async () => toFloat64(isHostTensor(output) ? output : await runtime.read(output)),
+    memory: () => runtime.memory(),
+    dispose: async () => {
+      await kernel.dispose();
+      for (const copy of [...uploaded, output]) runtime.release(copy);
+    },
+  };
+}

@@ -1,0 +1,154 @@
+/**
+ * Compares results with the float64 reference, on the whole result where that is affordable and else on a sample of rows and heads.
+ */
+import { type AttentionKernel, type HostTensor, isHostTensor, restride, slice, tensor, toFloat64 } from '@heed/core';
+import { reference } from '@heed/core/reference';
+import { type Inputs, type Parameters } from './inputs.ts';
+import type { Verdict } from './measure.ts';
+import { tablesOf, variantOf } from './variants.ts';
+import { type Workload } from './workloads.ts';
+
+/** Evenly spaced query rows of one key head's group in one sequence. */
+export interface Sample {
+  readonly sequence: number;
+  readonly keyHead: number;
+  readonly firstRow: number;
+  readonly rowStep: number;
+  readonly rows: number;
+}
+
+/** What the reference says, for each sample [heads of the group, rows, valueDim]. */
+export interface Expected {
+  readonly samples: readonly Sample[];
+  readonly values: readonly Float64Array[];
+}
+
+/** Products that the reference may compute for one workload: a second or two of its time. */
+const defaultBudget = 6e7;
+
+/**
+ * Which part of the result to check: everything within the budget; else the first and last sequence, their first and last key head, and
+ * evenly spaced rows that end with the last one.
+ */
+export function chooseSamples({ layer, batch, queryLength, keyLength }: Workload, budget: number = defaultBudget): readonly Sample[] {
+  const perRow = keyLength * (layer.queryDim + layer.valueDim) * (layer.heads / layer.keyHeads);
+  const whole = perRow * queryLength * layer.keyHeads * batch <= budget;
+  const sequences = whole ? indices(batch) : ends(batch);
+  const keyHeads = whole ? indices(layer.keyHeads) : ends(layer.keyHeads);
+  const affordable = Math.max(1, Math.floor(budget / (perRow * sequences.length * keyHeads.length)));
+  const rows = whole ? queryLength : Math.min(queryLength, affordable);
+  const rowStep = Math.max(1, Math.floor((queryLength - 1) / Math.max(1, rows - 1)));
+  const firstRow = queryLength - 1 - (rows - 1) * rowStep;
+  return sequences.flatMap((sequence) => keyHeads.map((keyHead) => ({ sequence, keyHead, firstRow, rowStep, rows })));
+}
+
+function indices(count: number): readonly number[] {
+  return Array.from({ length: count }, (_, index) => index);
+}
+
+function ends(count: number): readonly number[] {
+  return count === 1 ? [0] : [0, count - 1];
+}
+
+/** Asks the reference for the samples. */
+export async function computeExpected(workload: Workload, inputs: Inputs, samples: readonly Sample[] = chooseSamples(workload)): Promise<Expected> {
+  const { layer, dtype } = workload;
+  const backend = reference();
+  const kernel = await backend.prepare({
+    variant: variantOf(layer),
+    queryDim: layer.queryDim,
+    keyDim: layer.queryDim,
+    valueDim: layer.valueDim,
+    dtypes: { query: dtype, key: dtype, value: dtype, output: 'f64' },
+  });
+  try {
+    const values: Float64Array[] = [];
+    for (const sample of samples) values.push(await expectedSample(kernel, workload, inputs, sample));
+    return { samples, values };
+  } finally {
+    await kernel.dispose();
+    await backend.dispose();
+  }
+}
+
+async function expectedSample(kernel: AttentionKernel, { layer, queryOffset }: Workload, inputs: Inputs, sample: Sample): Promise<Float64Array> {
+  const group = layer.heads / layer.keyHeads;
+  const head = sample.keyHead * group;
+  const positions = Int32Array.from({ length: sample.rows }, (_, row) => queryOffset + sample.firstRow + row * sample.rowStep);
+  const { output } = await kernel.run({
+    query: rowsOf(part(inputs.query, sample.sequence, head, group), sample),
+    key: part(inputs.key, sample.sequence, sample.keyHead, 1),
+    value: part(inputs.value, sample.sequence, sample.keyHead, 1),
+    tables: tablesOf(headsOf(inputs.parameters, head, group)),
+    queryPositions: tensor(positions, [1, sample.rows]),
+    headOffset: head,
+  });
+  if (!isHostTensor(output)) throw new TypeError('The reference keeps its results on the host.');
+  return toFloat64(output);
+}
+
+function part(source: HostTensor, sequence: number, head: number, heads: number): HostTensor {
+  return slice(slice(source, 0, sequence, sequence + 1), 1, head, head + heads);
+}
+
+function rowsOf(source: HostTensor, { firstRow, rowStep, rows }: Sample): HostTensor {
+  const [batch = 1, heads = 1, , dim = 1] = source.shape;
+  const [alongBatch = 0, alongHeads = 0, alongRows = 0, alongDim = 0] = source.strides;
+  return restride(source, [batch, heads, rows, dim], [alongBatch, alongHeads, alongRows * rowStep, alongDim], [0, 0, firstRow, 0]);
+}
+
+/** The parameters of some query heads. */
+function headsOf({ sink, slopes, ...shared }: Parameters, head: number, heads: number): Parameters {
+  const some = (table: HostTensor): HostTensor => slice(table, 0, head, head + heads);
+  return { ...shared, ...(sink === undefined ? {} : { sink: some(sink) }), ...(slopes === undefined ? {} : { slopes: some(slopes) }) };
+}
+
+/** Bounds of |got − want| ≤ atol + rtol · |want|. */
+export interface Tolerance {
+  readonly atol: number;
+  readonly rtol: number;
+}
+
+/**
+ * Compares a whole result with what the reference says of its samples.
+ *
+ * @param output dense [batch, heads, queryLength, valueDim]
+ */
+export function compare({ layer, batch, queryLength }: Workload, output: Float64Array, expected: Expected, { atol, rtol }: Tolerance): Verdict {
+  const group = layer.heads / layer.keyHeads;
+  const worst = { absolute: 0, relative: 0, share: 0 };
+  let compared = 0;
+  expected.samples.forEach((sample, index) => {
+    const values = expected.values[index] ?? new Float64Array(0);
+    for (let inGroup = 0; inGroup < group; inGroup++) {
+      for (let row = 0; row < sample.rows; row++) {
+        const headRow = (sample.sequence * layer.heads + sample.keyHead * group + inGroup) * queryLength;
+        const got = (headRow + sample.firstRow + row * sample.rowStep) * layer.valueDim;
+        const want = (inGroup * sample.rows + row) * layer.valueDim;
+        compared += layer.valueDim;
+        for (let channel = 0; channel < layer.valueDim; channel++) note(worst, output[got + channel] ?? Number.NaN, values[want + channel] ?? Number.NaN, atol, rtol);
+      }
+    }
+  });
+  return {
+    passed: compared > 0 && worst.share <= 1,
+    maxAbsError: worst.absolute,
+    maxRelError: worst.relative,
+    atol,
+    rtol,
+    worstShare: worst.share,
+    compared,
+    elements: batch * layer.heads * queryLength * layer.valueDim,
+  };
+}
+
+/** Remembers the worst. What is not a number on one side only is infinitely wrong. */
+function note(worst: { absolute: number; relative: number; share: number }, got: number, want: number, atol: number, rtol: number): void {
+  if (Object.is(got, want) || (Number.isNaN(got) && Number.isNaN(want))) return;
+  const difference = Math.abs(got - want);
+  const absolute = Number.isFinite(difference) ? difference : Infinity;
+  worst.absolute = Math.max(worst.absolute, absolute);
+  // Below atol / rtol the absolute bound rules, and a ratio to almost nothing would say nothing.
+  worst.relative = Math.max(worst.relative, absolute / Math.max(Math.abs(want), atol / rtol));
+  worst.share = Math.max(worst.share, absolute / (atol + rtol * Math.abs(want)));
+}

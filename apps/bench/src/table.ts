@@ -1,0 +1,66 @@
+import { formatBytes, formatMilliseconds, formatRatio, formatShare, threeDigits } from './format.ts';
+import type { Outcome, Report } from './results.ts';
+
+/** The whole report as text for a terminal. */
+export function renderTable(report: Report): string {
+  const { machine, subject } = report;
+  return [
+    `${subjectTitle(report)} on ${machine.processor}, ${machine.threads} threads, ${machine.runtime}`,
+    ...Object.entries(report.limits).map(([name, limit]) => `limit ${name}: ${threeDigits(limit.gigaflopsPerSecond)} GFLOP/s, read ${threeDigits(limit.readGigabytesPerSecond)} GB/s, copy ${threeDigits(limit.copyGigabytesPerSecond)} GB/s`),
+    '',
+    ...columns([header, ...report.workloads.flatMap((workload) => workloadRows(report, workload.id, workload.layer.count))]),
+    '',
+    ...columns(report.totals.length === 0 ? [] : [['whole model', 'prefill', 'per generated token', `with ${subject.decode} generated`], ...report.totals.map((total) => totalRow(total, subject.decode))]),
+    '',
+  ].join('\n');
+}
+
+/** `attention of gpt2, 256 tokens, f32` */
+export function subjectTitle({ subject }: Pick<Report, 'subject'>): string {
+  const parts = [subject.name, subject.tokens === null ? null : `${subject.tokens} tokens`, subject.batch === 1 ? null : `batch ${subject.batch}`, subject.dtype];
+  return `attention of ${parts.filter((part) => part !== null).join(', ')}`;
+}
+
+const header: readonly string[] = ['workload', 'by', 'median', 'min … max', 'GFLOP/s', 'GB/s', 'of limit', 'memory', 'error / tolerance', 'than peer'];
+
+function workloadRows(report: Report, id: string, count: number): readonly (readonly string[])[] {
+  return report.outcomes
+    .filter(({ workload }) => workload === id)
+    .map((outcome, index) => [index === 0 ? `${id}${count > 1 ? ` ×${count}` : ''}` : '', outcome.competitor, ...cells(outcome, fastestPeer(report, outcome))]);
+}
+
+function fastestPeer({ records }: Report, { workload, competitor }: Outcome): string {
+  const ratios = records.filter((record) => record.workload === workload && record.backend === competitor && record.ratio !== null).map(({ ratio, peer }) => ({ ratio: ratio ?? 0, peer: peer ?? '' }));
+  const worst = ratios.sort((a, b) => a.ratio - b.ratio)[0];
+  return worst === undefined ? '' : `${formatRatio(worst.ratio)} ${worst.peer}`;
+}
+
+function cells(outcome: Outcome, ratio: string): readonly string[] {
+  const { timing, verdict, refusal } = outcome;
+  if (timing === null) return [refusal ?? ''];
+  return [
+    formatMilliseconds(timing.median),
+    `${formatMilliseconds(timing.min)} … ${formatMilliseconds(timing.max)}`,
+    outcome.usefulGigaflopsPerSecond === null ? '' : threeDigits(outcome.usefulGigaflopsPerSecond),
+    outcome.gigabytesPerSecond === null ? '' : threeDigits(outcome.gigabytesPerSecond),
+    outcome.limitShare === null ? '' : formatShare(outcome.limitShare),
+    outcome.peakBytes === null ? '' : formatBytes(outcome.peakBytes),
+    verdict === null ? '' : `${formatShare(verdict.worstShare)} (${verdict.maxAbsError.toExponential(1)})`,
+    ratio,
+  ];
+}
+
+function totalRow(total: Report['totals'][number], decode: number): readonly string[] {
+  const { prefillMilliseconds: prefill, decodeMilliseconds: perToken } = total;
+  const shown = (milliseconds: number | null): string => (milliseconds === null ? '–' : formatMilliseconds(milliseconds));
+  return [total.competitor, shown(prefill), shown(perToken), shown(prefill === null || perToken === null ? prefill : prefill + perToken * decode)];
+}
+
+/** Pads every column to its widest cell; a row's last cell may be as long as it likes. */
+function columns(rows: readonly (readonly string[])[]): readonly string[] {
+  const widths = rows.reduce<readonly number[]>((widest, row) => {
+    const own = row.map((cell, column) => (column === row.length - 1 ? 0 : cell.length));
+    return Array.from({ length: Math.max(widest.length, own.length) }, (_, column) => Math.max(widest[column] ?? 0, own[column] ?? 0));
+  }, []);
+  return rows.map((row) => row.map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column] ?? 0))).join('  ').trimEnd());
+}
