@@ -2,6 +2,7 @@ import type { BlockList } from './block-list.ts';
 import type { EdgeList } from './edge-list.ts';
 import type { Expression } from './expression/node.ts';
 import type { FastWeightVariant } from './fast-weights.ts';
+import type { FastWeightInputName } from './fast-weights/rule.ts';
 import type { MergeClass, Partial } from './partial.ts';
 import type { DType, HostTensor, Tensor } from './tensor.ts';
 import type { AttentionVariant } from './variant.ts';
@@ -83,13 +84,17 @@ export interface AttentionRequest {
   readonly gradients?: readonly GradientName[];
 }
 
+/** What a gradient of a fast-weight variant can be asked for: an input, or a tensor of the initial state. */
+export type FastWeightGradientName = 'query' | 'key' | 'value' | FastWeightInputName | `state.${string}`;
+
 export interface FastWeightRequest {
   readonly variant: FastWeightVariant;
   /** Width of query and key rows, and of value rows. */
   readonly dim: number;
   readonly valueDim: number;
+  /** Storage types. Default f32 each; output defaults to the query's. Inputs beside query, key and value may be of any float type. */
   readonly dtypes?: { readonly query?: DType; readonly key?: DType; readonly value?: DType; readonly output?: DType };
-  readonly gradients?: readonly string[];
+  readonly gradients?: readonly FastWeightGradientName[];
 }
 
 export type Request = AttentionRequest | FastWeightRequest;
@@ -294,9 +299,13 @@ export interface AttentionKernel {
   dispose(): Promise<void>;
 }
 
-/** Named tensors that a rule carries from one segment to the next, float32 or wider. */
+/** Named tensors that a rule carries from one segment to the next, float32 or wider; `stateShapes` says which and how large. */
 export type FastWeightState<T extends Tensor = Tensor> = Readonly<Record<string, T>>;
 
+/**
+ * What a call of a fast-weight kernel binds. A rule takes exactly the inputs that it reads (`inputsOfRule`).
+ * Value head h reads query and key head floor(h · heads / valueHeads). Axes written `n | 1` may have size 1, which repeats.
+ */
 export interface FastWeightInputs {
   /** [batch, heads, length, dim] */
   readonly query: Tensor;
@@ -304,19 +313,23 @@ export interface FastWeightInputs {
   readonly key: Tensor;
   /** [batch, valueHeads, length, valueDim]; valueHeads a multiple of heads. */
   readonly value: Tensor;
-  /** ≤ 0. [batch | 1, valueHeads | 1, length | 1] for a scalar decay, [… , dim] for one of each channel. */
+  /** Natural logarithm of the decay, ≤ 0; −∞ forgets everything. [batch | 1, valueHeads | 1, length | 1] for a decay by step, length 1 for one by head, [… , width] for one of each channel. */
   readonly logDecay?: Tensor;
-  /** [batch, valueHeads, length] */
+  /** [batch, valueHeads, length]: β of the delta rules, Δ of Mamba-2, the gate of the learning rate of TTT, θ of Titans. */
   readonly writeStrength?: Tensor;
-  /** Unit rows [batch, valueHeads, length, dim] that RWKV-7 removes by. */
+  /** Unit rows [batch, valueHeads, length, width] that RWKV-7 recalls and removes by. */
   readonly removalKey?: Tensor;
-  /** In (0, 1), [batch, valueHeads, length, dim]. */
+  /** 0 … 1, [batch, valueHeads, length, width]. */
   readonly removalWeight?: Tensor;
+  /** η of Titans, [batch, valueHeads, length]. */
+  readonly momentum?: Tensor;
   readonly tables?: Readonly<Record<string, Tensor>>;
   readonly uniforms?: Readonly<Record<string, number>>;
-  /** Cumulative offsets of packed sequences, batch 1; the state resets at each. */
+  /** Position of row 0, for all sequences or for each; what row transforms read as position. Default 0; after a state, the tokens that it has seen. */
+  readonly offset?: number | Integers;
+  /** Cumulative offsets [0, …, length] of packed sequences, batch 1; the state begins anew at each. */
   readonly packed?: Integers;
-  /** Default: the rule's own beginning, zeros for matrix memories. */
+  /** Default: the rule's own beginning, zeros for recurrent rules, the tables for the rest. */
   readonly state?: FastWeightState;
 }
 
@@ -328,10 +341,12 @@ export interface FastWeightOutputs<T extends Tensor = Tensor> {
   readonly saved?: Saved;
 }
 
+/** A compiled request; the methods are those of {@link AttentionKernel}. */
 export interface FastWeightKernel {
   readonly request: FastWeightRequest;
   enqueue(inputs: FastWeightInputs): FastWeightOutputs;
   run(inputs: FastWeightInputs, options?: { readonly signal?: StopSignal }): Promise<FastWeightOutputs>;
+  /** Gradients of what was requested, from those of the output and, where given, of the final state. */
   backward(inputs: FastWeightInputs, saved: Saved, outputGradients: { readonly output: Tensor; readonly state?: FastWeightState }): Promise<Gradients>;
   explain(): Explanation;
   dispose(): Promise<void>;

@@ -73,7 +73,7 @@ function checkStages(variant: Stages): void {
 }
 
 /** The expressions inside a transform. */
-function expressionsOf(transform: RowTransform): readonly Expression[] {
+export function expressionsOf(transform: RowTransform): readonly Expression[] {
   switch (transform.kind) {
     case 'projection':
       return [];
@@ -107,7 +107,8 @@ function printStructure(variant: Stages): string {
   ].join('\n');
 }
 
-function printTransform(transform: RowTransform): string {
+/** A row transform as the structure writes it. */
+export function printTransform(transform: RowTransform): string {
   switch (transform.kind) {
     case 'projection':
       return `projection(${transform.table}${transform.perHead ? '[head]' : ''}, bias ${transform.bias ?? 'none'}, width ${transform.width})`;
