@@ -25,7 +25,14 @@ export type { TitansOptions } from './fast-weights/rules/titans.ts';
 export { inPlaceRule } from './fast-weights/rules/in-place.ts';
 export type { InPlaceOptions } from './fast-weights/rules/in-place.ts';
 export type { HostPartial, MergeClass, Partial } from './partial.ts';
-export type { BoundCall, BoundSequence, BoundTable } from './bind.ts';
+export { bind, createBinder } from './bind.ts';
+export type { Binder, BinderOptions, BoundCall, BoundSequence, BoundTable } from './bind.ts';
+export { checkBlockList } from './validate/block-list.ts';
+export type { PlaneSizes } from './validate/block-list.ts';
+export { checkEdgeList } from './validate/edge-list.ts';
+export { checkRequest, requestDTypes } from './validate/request.ts';
+export type { RequestDTypes } from './validate/request.ts';
+export type { Site, Structure, TransformSite } from './validate/structure.ts';
 
 export * from './expression/node.ts';
 export { constant, input, operation, Term } from './expression/build.ts';

@@ -1,5 +1,5 @@
 import { evaluateOperator } from './evaluate.ts';
-import type { Expression, InputName, Operation, Operator } from './node.ts';
+import type { Expression, InputName, Operation, Operator, ScalarType } from './node.ts';
 
 /** All values from `low` to `high`. A boolean's interval is within [0, 1]: [1, 1] always true, [0, 0] never. */
 export interface Interval {
@@ -19,6 +19,7 @@ export interface BoundEnvironment {
 export const everything: Interval = { low: -Infinity, high: Infinity };
 
 const integers: Interval = { low: -(2 ** 31), high: 2 ** 31 - 1 };
+const unknown: Readonly<Record<ScalarType, Interval>> = { f32: everything, i32: integers, bool: { low: 0, high: 1 } };
 
 /**
  * Interval arithmetic: every value that `evaluate` can give at any place of the tile lies in the result. Conservative: it may be wider.
@@ -27,11 +28,11 @@ const integers: Interval = { low: -(2 ** 31), high: 2 ** 31 - 1 };
 export function bound(expression: Expression, at: BoundEnvironment): Interval {
   switch (expression.kind) {
     case 'constant':
-      return point(expression.value);
+      return leaf(expression.value, expression.type);
     case 'input':
       return at.input(expression.name);
     case 'uniform':
-      return point(at.uniform(expression.name));
+      return leaf(at.uniform(expression.name), expression.type);
     case 'table':
       return at.table(expression.name, expression.indices.map((index) => bound(index, at)));
     case 'queryTable':
@@ -49,7 +50,7 @@ function boundOperation(node: Operation, at: BoundEnvironment): Interval {
   if (exact && node.type !== 'f32') return point(evaluateOperator(node.operator, node.type, operands.map((interval) => interval.low)));
   const [a = everything, b = everything, c = everything] = operands;
   const result = rules[node.operator](a, b, c);
-  if (Number.isNaN(result.low) || Number.isNaN(result.high)) return node.type === 'i32' ? integers : everything;
+  if (Number.isNaN(result.low) || Number.isNaN(result.high)) return unknown[node.type];
   if (node.type === 'i32') return result.low < integers.low || result.high > integers.high ? integers : result;
   return node.type === 'f32' ? widen(result) : result;
 }
@@ -118,6 +119,11 @@ function product(a: number, b: number): number {
 
 function hull(...values: readonly number[]): Interval {
   return { low: Math.min(...values), high: Math.max(...values) };
+}
+
+/** A number as float64 and as float32 have it. */
+function leaf(value: number, type: ScalarType): Interval {
+  return type === 'f32' ? hull(value, Math.fround(value)) : point(value);
 }
 
 function point(value: number): Interval {

@@ -63,6 +63,11 @@ export class Term<T extends ScalarType = ScalarType> {
   cos(this: Term<'f32'>): Term<'f32'> {
     return same(this, 'cos');
   }
+  /** 1 / (1 + e^(−x)), written so that neither it nor its derivative overflows: (x ≥ 0 ? 1 : e) / (1 + e) with e = e^(−|x|). */
+  sigmoid(this: Term<'f32'>): Term<'f32'> {
+    const e = this.abs().neg().exp();
+    return this.ge(0).select(1, e).div(e.add(1));
+  }
   /** Floor of the quotient; the divisor must be positive. */
   floorDiv(this: Term<'i32'>, divisor: Operand<'i32'>): Term<'i32'> {
     return same(this, 'floorDiv', divisor);
@@ -124,10 +129,11 @@ function lift(operand: Term | number | boolean, type: ScalarType): Expression {
 export function constant<T extends ScalarType = 'f32'>(value: number | boolean, type?: T): Term<T> {
   const chosen = type ?? ((typeof value === 'boolean' ? 'bool' : 'f32') as T);
   const number = Number(value);
-  if ((chosen === 'bool') !== (typeof value === 'boolean') || (chosen === 'i32' && (number | 0) !== number)) {
+  const fits = typeof value === (chosen === 'bool' ? 'boolean' : 'number') && !Number.isNaN(number) && (chosen !== 'i32' || (number | 0) === number);
+  if (!fits) {
     throw new AttentionError('invalid-expression', `Got the constant ${String(value)} where ${chosen} is expected.`, 'Use a 32-bit integer for i32, true or false for bool, toF32() to convert.');
   }
-  return new Term<T>(Object.freeze({ kind: 'constant', type: chosen, value: number }), chosen);
+  return new Term<T>(Object.freeze({ kind: 'constant', type: chosen, value: chosen === 'i32' ? number | 0 : number }), chosen);
 }
 
 /** The term that reads an input. */

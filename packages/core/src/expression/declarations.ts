@@ -43,7 +43,7 @@ export const noDeclarations: Declarations = Object.freeze({ uniforms: Object.fre
  */
 export function join<T extends Declarations>(first: Declarations, second: T): { readonly declarations: Declarations; readonly renamed: T } {
   for (const [name, table] of Object.entries(second.tables)) {
-    const known = first.tables[name];
+    const known = Object.hasOwn(first.tables, name) ? first.tables[name] : undefined;
     if (known !== undefined && JSON.stringify(known) !== JSON.stringify(table)) {
       throw new AttentionError(
         'invalid-variant',
@@ -53,11 +53,14 @@ export function join<T extends Declarations>(first: Declarations, second: T): { 
     }
   }
   const names = new Map<string, string>();
+  const taken = new Set([...Object.keys(first.uniforms), ...Object.keys(second.uniforms)]);
   for (const name of Object.keys(second.uniforms)) {
-    let free = name;
+    if (!Object.hasOwn(first.uniforms, name)) continue;
     const base = name.replace(/#\d+$/, '');
-    for (let count = 2; free in first.uniforms || (free !== name && free in second.uniforms); count++) free = `${base}#${count}`;
-    if (free !== name) names.set(name, free);
+    let count = 2;
+    while (taken.has(`${base}#${count}`)) count++;
+    taken.add(`${base}#${count}`);
+    names.set(name, `${base}#${count}`);
   }
   const renamed = names.size === 0 ? second : renameUniforms(second, names);
   return {
@@ -80,7 +83,7 @@ function renameUniforms<T>(data: T, names: ReadonlyMap<string, string>): T {
     if (field === 'uniforms') copy[field] = Object.freeze(Object.fromEntries(Object.entries(value as Record<string, unknown>).map(([name, declared]) => [names.get(name) ?? name, declared])));
     else copy[field] = renameUniforms(value, names);
   }
-  if (copy['kind'] === 'uniform') copy['name'] = names.get(String(copy['name'])) ?? copy['name'];
-  if (copy['kind'] === 'random') copy['seed'] = names.get(String(copy['seed'])) ?? copy['seed'];
+  if (copy.kind === 'uniform') copy.name = names.get(String(copy.name)) ?? copy.name;
+  if (copy.kind === 'random') copy.seed = names.get(String(copy.seed)) ?? copy.seed;
   return Object.freeze(copy) as T;
 }

@@ -190,11 +190,11 @@ export function partsOf(expression: Expression): readonly Expression[] {
 export function withParts(expression: Expression, parts: readonly Expression[]): Expression {
   switch (expression.kind) {
     case 'operation':
-      return { ...expression, operands: parts };
+      return Object.freeze({ ...expression, operands: Object.freeze([...parts]) });
     case 'table':
-      return { ...expression, indices: parts };
+      return Object.freeze({ ...expression, indices: Object.freeze([...parts]) });
     case 'queryTable':
-      return { ...expression, row: parts[0] ?? expression.row };
+      return Object.freeze({ ...expression, row: parts[0] ?? expression.row });
     case 'constant':
     case 'input':
     case 'uniform':

@@ -1,5 +1,5 @@
 import { AttentionError } from '../errors.ts';
-import { input, Term } from './build.ts';
+import { constant, input, Term } from './build.ts';
 import type { Axis, Declarations, TableDeclaration, UniformDeclaration, UniformValue } from './declarations.ts';
 import type { Expression, InputName, InputTypes, ScalarType } from './node.ts';
 import { walk } from './node.ts';
@@ -52,13 +52,18 @@ export interface TableTerm<T extends ScalarType> {
 
 export interface ScopeTools {
   /** Declares (once or again) a named table and reads it. Default type f32. */
-  table<T extends ScalarType = 'f32'>(name: string, axes: readonly Axis[], type?: T): TableTerm<T>;
-  /** Declares a scalar parameter `<member>.<name>` with its default. Default type f32. */
-  uniform<T extends 'f32' | 'i32' = 'f32'>(name: string, value: UniformValue, type?: T): Term<T>;
-  /** A number in (0, 1) for each pair; `seed` is an i32 uniform, another `stream` gives independent numbers (L14). */
-  random(seed: Term<'i32'>, stream?: number): Term<'f32'>;
+  readonly table: <T extends ScalarType = 'f32'>(name: string, axes: readonly Axis[], type?: T) => TableTerm<T>;
+  /** Declares (once or again) a scalar parameter `<member>.<name>` with its default. Default type f32. */
+  readonly uniform: <T extends 'f32' | 'i32' = 'f32'>(name: string, value: UniformValue, type?: T) => Term<T>;
+  /** A number in (0, 1) for each pair; `seed` is an i32 uniform, another `stream` gives independent numbers (L14). Default stream 0; `gumbel` uses 1 and `dropout` 2. */
+  readonly random: (seed: Term<'i32'>, stream?: number) => Term<'f32'>;
   /** The product of the transformed, unscaled query row with rows of a table [rows, scoreDim], or [head, rows, scoreDim] with `perHead`. Only in `modify`. */
-  queryTable(name: string, rows: Axis, options?: { readonly perHead?: boolean }): { at(row: Term<'i32'>): Term<'f32'> };
+  readonly queryTable: (name: string, rows: Axis, options?: { readonly perHead?: boolean }) => QueryTableTerm;
+}
+
+/** A query table as an author uses it. */
+export interface QueryTableTerm {
+  at(row: Term<'i32'> | number): Term<'f32'>;
 }
 
 /** What an author's function receives: the inputs of the slot as terms, and the tools. */
@@ -74,56 +79,68 @@ export interface Formula extends Declarations {
  *
  * @param slot   where the expression will stand
  * @param member name of the stage member; prefixes its uniforms
- * @throws AttentionError `invalid-expression`
+ * @throws AttentionError `invalid-expression`, `invalid-uniform`
  */
 export function write<S extends Slot, T extends ScalarType>(slot: S, member: string, author: (scope: Scope<S>) => Term<T>): Formula {
   const uniforms: Record<string, UniformDeclaration> = {};
   const tables: Record<string, TableDeclaration> = {};
-  const declare = (name: string, declaration: TableDeclaration): void => {
-    const known = tables[name];
-    if (known !== undefined && JSON.stringify(known) !== JSON.stringify(declaration)) {
-      throw new AttentionError('invalid-expression', `${member} declares table '${name}' in two ways.`, 'Declare it alike or name it otherwise.');
-    }
-    tables[name] = Object.freeze({ type: declaration.type, axes: Object.freeze([...declaration.axes]) });
+  const declareTable = (name: string, declaration: TableDeclaration): void => {
+    declare(tables, name, Object.freeze({ type: declaration.type, axes: Object.freeze([...declaration.axes]) }), member);
   };
   const tools: ScopeTools = {
     table: <N extends ScalarType = 'f32'>(name: string, axes: readonly Axis[], type: N = 'f32' as N): TableTerm<N> => {
-      declare(name, { type, axes });
+      declareTable(name, { type, axes });
       return { at: (...indices) => new Term<N>(tableRead(name, axes, type, indices), type) };
     },
     uniform: <N extends 'f32' | 'i32' = 'f32'>(name: string, value: UniformValue, type: N = 'f32' as N): Term<N> => {
       const full = member === '' ? name : `${member}.${name}`;
       checkUniform(full, value, type);
-      uniforms[full] = Object.freeze({ type, value });
+      declare(uniforms, full, Object.freeze({ type, value }), member);
       return new Term<N>(Object.freeze({ kind: 'uniform', type, name: full }), type);
     },
     random: (seed, stream = 0) => {
-      if (seed.node.kind !== 'uniform') throw new AttentionError('invalid-expression', `${member} seeds random() with ${print(seed.node)}.`, "Pass uniform('seed', …, 'i32').");
-      return new Term(Object.freeze({ kind: 'random', type: 'f32', seed: seed.node.name, stream }), 'f32');
+      const { node } = seed;
+      if (node.kind !== 'uniform' || node.type !== 'i32') throw new AttentionError('invalid-expression', `${member} seeds random() with ${print(node)}.`, "Pass uniform('seed', …, 'i32').");
+      if ((stream | 0) !== stream) throw new AttentionError('invalid-expression', `${member} draws from stream ${stream}.`, 'Expected a 32-bit integer.');
+      return new Term(Object.freeze({ kind: 'random', type: 'f32', seed: node.name, stream }), 'f32');
     },
     queryTable: (name, rows, options = {}) => {
-      declare(name, { type: 'f32', axes: options.perHead === true ? ['head', rows, 'scoreDim'] : [rows, 'scoreDim'] });
-      return { at: (row) => new Term(Object.freeze({ kind: 'queryTable', type: 'f32', name, row: row.node }), 'f32') };
+      declareTable(name, { type: 'f32', axes: options.perHead === true ? ['head', rows, 'scoreDim'] : [rows, 'scoreDim'] });
+      return { at: (row) => new Term(Object.freeze({ kind: 'queryTable', type: 'f32', name, row: indexNode(name, row) }), 'f32') };
     },
   };
   const inputs = Object.fromEntries(slots[slot].map((name) => [name, input(name)]));
-  const term = author({ ...inputs, ...tools } as unknown as Scope<S>);
+  const term: unknown = author({ ...inputs, ...tools } as unknown as Scope<S>);
+  if (!(term instanceof Term)) throw new AttentionError('invalid-expression', `${member} returned ${typeof term} in ${slot}.`, 'Return a term: one of the inputs, or what its methods return.');
+  checkExpression(term.node, slot, slot === 'mask' ? 'bool' : 'f32', { uniforms, tables });
   return Object.freeze({ expression: simplify(term.node), uniforms: Object.freeze(uniforms), tables: Object.freeze(tables) });
+}
+
+/** Records a name; a second declaration must equal the first. Names are plain, so that printed expressions can be told apart. */
+function declare<D>(known: Record<string, D>, name: string, declaration: D, member: string): void {
+  if (!/^[A-Za-z][\w.]*$/.test(name)) throw new AttentionError('invalid-expression', `${member} declares '${name}'.`, 'Names are letters, digits, underscores and dots, a letter first.');
+  if (Object.hasOwn(known, name) && JSON.stringify(known[name]) !== JSON.stringify(declaration)) {
+    throw new AttentionError('invalid-expression', `${member} declares '${name}' in two ways.`, 'Declare it alike or name it otherwise.');
+  }
+  known[name] = declaration;
 }
 
 function tableRead(name: string, axes: readonly Axis[], type: ScalarType, indices: readonly (Term<'i32'> | number)[]): Expression {
   if (indices.length !== axes.length) {
     throw new AttentionError('invalid-expression', `Table '${name}' has ${axes.length} axes and is read with ${indices.length} indices.`, 'Give one index for each axis.');
   }
-  const nodes = indices.map((index): Expression => (typeof index === 'number' ? { kind: 'constant', type: 'i32', value: index } : index.node));
-  const wrong = nodes.find((node) => node.type !== 'i32');
-  if (wrong !== undefined) throw new AttentionError('invalid-expression', `Table '${name}' is read at ${print(wrong)}, which is ${wrong.type}.`, 'Indices are i32.');
-  return Object.freeze({ kind: 'table', type, name, indices: Object.freeze(nodes) });
+  return Object.freeze({ kind: 'table', type, name, indices: Object.freeze(indices.map((index) => indexNode(name, index))) });
+}
+
+function indexNode(table: string, index: Term<'i32'> | number): Expression {
+  const node: Expression = typeof index === 'number' ? constant(index, 'i32').node : index.node;
+  if (node.type !== 'i32') throw new AttentionError('invalid-expression', `Table '${table}' is read at ${print(node)}, which is ${node.type}.`, 'Indices are i32.');
+  return node;
 }
 
 /** @throws AttentionError `invalid-uniform` */
 export function checkUniform(name: string, value: unknown, type: 'f32' | 'i32'): void {
-  const fits = value === 'inverseSqrtDim' || (typeof value === 'number' && !Number.isNaN(value) && (type === 'f32' || (value | 0) === value));
+  const fits = typeof value === 'number' ? !Number.isNaN(value) && (type === 'f32' || (value | 0) === value) : value === 'inverseSqrtDim' && type === 'f32';
   if (!fits) throw new AttentionError('invalid-uniform', `Uniform '${name}' got ${String(value)}.`, type === 'i32' ? 'Expected a 32-bit integer.' : 'Expected a number.');
 }
 
@@ -141,8 +158,9 @@ export function checkExpression(expression: Expression, slot: Slot, type: Scalar
     if (slot === 'mask' && node.type === 'f32') fail(`${print(node)} is f32`, 'Masks read only integers, booleans and integer or boolean tables; make a modifier of anything else.');
     if (node.kind === 'input' && !allowed.includes(node.name)) fail(`'${node.name}' does not exist there`, `It may read ${allowed.join(', ')}.`);
     if (node.kind === 'queryTable' && slot !== 'modify') fail('a query table exists only in modifiers', 'Move it to a modifier.');
+    if (node.kind === 'random' && !Object.hasOwn(declared.uniforms, node.seed)) fail(`uniform '${node.seed}' is not declared`, 'Declare it.');
     if (node.kind === 'random' && !(slot === 'modify' || slot === 'normalize' || slot === 'reweigh')) fail('random numbers exist for pairs only', 'Move it to a modifier, a normalization or a reweighing.');
-    if (node.kind === 'uniform' && !(node.name in declared.uniforms)) fail(`uniform '${node.name}' is not declared`, 'Declare it.');
-    if ((node.kind === 'table' || node.kind === 'queryTable') && !(node.name in declared.tables)) fail(`table '${node.name}' is not declared`, 'Declare it.');
+    if (node.kind === 'uniform' && !Object.hasOwn(declared.uniforms, node.name)) fail(`uniform '${node.name}' is not declared`, 'Declare it.');
+    if ((node.kind === 'table' || node.kind === 'queryTable') && !Object.hasOwn(declared.tables, node.name)) fail(`table '${node.name}' is not declared`, 'Declare it.');
   }
 }

@@ -15,11 +15,12 @@ function simplifyOperation(node: Operation): Expression {
   const [a, b, c] = operands;
   if (a === undefined) return node;
   if (operands.every((operand) => operand.kind === 'constant') && isFoldable(node)) {
-    return { kind: 'constant', type, value: evaluateOperator(operator, type, operands.map((operand) => (operand.kind === 'constant' ? operand.value : 0))) };
+    const value = evaluateOperator(operator, type, operands.map((operand) => operand.value));
+    if (Number.isFinite(value)) return Object.freeze({ kind: 'constant', type, value });
   }
   switch (operator) {
     case 'add':
-      return isConstant(b, 0) && !isNegativeZero(a) ? a : isConstant(a, 0) && b !== undefined ? b : node;
+      return isNeutral(b) ? a : isNeutral(a) && b !== undefined ? b : node;
     case 'sub':
       return isConstant(b, 0) ? a : node;
     case 'mul':
@@ -50,7 +51,7 @@ function simplifyOperation(node: Operation): Expression {
   }
 }
 
-/** Folding must not decide what a backend rounds: float32 results that float64 cannot stand for exactly stay in the expression. */
+/** Functions that engines round differently are not folded: the text of a structure must not depend on where it was made. Nor is what would not be finite. */
 function isFoldable(node: Operation): boolean {
   if (node.type !== 'f32') return !(node.operator === 'floorDiv' || node.operator === 'mod') || positiveDivisor(node);
   return ['add', 'sub', 'mul', 'div', 'neg', 'abs', 'min', 'max', 'select', 'toF32'].includes(node.operator);
@@ -69,6 +70,7 @@ function isConstant(node: Expression | undefined, value: number): boolean {
   return node?.kind === 'constant' && node.value === value && !Object.is(node.value, -0);
 }
 
-function isNegativeZero(node: Expression): boolean {
-  return node.kind === 'constant' && Object.is(node.value, -0);
+/** The zero that adds nothing: −0 for f32, since −0 + 0 is 0. */
+function isNeutral(node: Expression | undefined): boolean {
+  return node?.kind === 'constant' && (node.type === 'f32' ? Object.is(node.value, -0) : node.value === 0);
 }

@@ -1,11 +1,15 @@
+import { input } from '../../expression/build.ts';
 import type { Declarations } from '../../expression/declarations.ts';
-import { join } from '../../expression/declarations.ts';
+import { join, noDeclarations } from '../../expression/declarations.ts';
 import type { Expression } from '../../expression/node.ts';
 import { rewrite } from '../../expression/node.ts';
 import type { Formula } from '../../expression/scope.ts';
 
 /** How weighted values become one vector: Σ w·v, max w·v, or ln Σ w·e^v, channel by channel. */
 export type Reduction = 'sum' | 'max' | 'logSumExp';
+
+/** The fields of an {@link Aggregation}. */
+export type AggregationData = Omit<Aggregation, 'prepareBy' | 'finishBy'>;
 
 /** output = finish( ⊕_j  w_ij · prepare(v_j) ). Frozen plain data. An empty row is 0, whatever `finish` says (L1). */
 export class Aggregation implements Declarations {
@@ -18,7 +22,7 @@ export class Aggregation implements Declarations {
   readonly uniforms: Declarations['uniforms'];
   readonly tables: Declarations['tables'];
 
-  constructor(data: Omit<Aggregation, 'prepareBy' | 'finishBy'>) {
+  constructor(data: AggregationData) {
     this.name = data.name;
     this.reduction = data.reduction;
     this.prepare = data.prepare;
@@ -32,13 +36,23 @@ export class Aggregation implements Declarations {
   prepareBy(formula: Formula): Aggregation {
     const { declarations, renamed } = join(this, formula);
     const prepare = rewrite(renamed.expression, (node) => (node.kind === 'input' && node.name === 'value' ? this.prepare : node));
-    return new Aggregation({ ...this, ...declarations, prepare });
+    return changed(this, { ...declarations, prepare });
   }
 
   /** Appends a change of the aggregated rows. */
   finishBy(formula: Formula): Aggregation {
     const { declarations, renamed } = join(this, formula);
     const finish = rewrite(renamed.expression, (node) => (node.kind === 'input' && node.name === 'output' ? this.finish : node));
-    return new Aggregation({ ...this, ...declarations, finish });
+    return changed(this, { ...declarations, finish });
   }
+}
+
+function changed(aggregation: Aggregation, changes: Partial<AggregationData>): Aggregation {
+  const { name, reduction, prepare, finish, uniforms, tables } = aggregation;
+  return new Aggregation({ name, reduction, prepare, finish, uniforms, tables, ...changes });
+}
+
+/** Values as they are, brought together by one of the reductions. */
+export function reduceBy(name: string, reduction: Reduction): Aggregation {
+  return new Aggregation({ ...noDeclarations, name, reduction, prepare: input('value').node, finish: input('output').node });
 }

@@ -1,8 +1,7 @@
-import { input } from '../../expression/build.ts';
-import { noDeclarations } from '../../expression/declarations.ts';
-import { Aggregation } from './stage.ts';
+import type { Aggregation } from './stage.ts';
+import { reduceBy } from './stage.ts';
 
 /** Σ_j w_ij v_j. */
 export function weightedSum(): Aggregation {
-  return new Aggregation({ ...noDeclarations, name: 'weightedSum', reduction: 'sum', prepare: input('value').node, finish: input('output').node });
+  return reduceBy('weightedSum', 'sum');
 }

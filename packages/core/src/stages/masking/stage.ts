@@ -38,7 +38,8 @@ export class Masking implements Declarations {
 
   /** What this one does not allow. */
   not(): Masking {
-    return new Masking({ ...this, name: `not(${this.name})`, allowed: simplify(operation('not', [this.allowed])) });
+    const { uniforms, tables } = this;
+    return new Masking({ uniforms, tables, name: `not(${this.name})`, allowed: simplify(operation('not', [this.allowed])) });
   }
 }
 

@@ -1,4 +1,4 @@
-import { AttentionError } from '../../errors.ts';
+import { requireInteger } from '../arguments.ts';
 import type { Masking } from './stage.ts';
 import { full, mask } from './stage.ts';
 
@@ -15,11 +15,8 @@ export interface WindowOptions {
  */
 export function window(options: WindowOptions): Masking {
   const { left, right } = options;
-  for (const side of [left, right]) {
-    if (side !== Infinity && (!Number.isSafeInteger(side) || side < 0 || side > 2 ** 30)) {
-      throw new AttentionError('invalid-argument', `window got left ${left}, right ${right}.`, 'Expected integers of 0 or more, or Infinity.');
-    }
-  }
+  if (left !== Infinity) requireInteger('window', 'left', left, 0);
+  if (right !== Infinity) requireInteger('window', 'right', right, 0);
   const leftSide = mask('window', ({ queryPosition, keyPosition, uniform }) => queryPosition.sub(keyPosition).le(uniform('left', left === Infinity ? 0 : left, 'i32')));
   const rightSide = mask('window', ({ queryPosition, keyPosition, uniform }) => keyPosition.sub(queryPosition).le(uniform('right', right === Infinity ? 0 : right, 'i32')));
   if (left === Infinity) return right === Infinity ? full() : rightSide;

@@ -1,4 +1,4 @@
-import { AttentionError } from '../../errors.ts';
+import { requireInteger } from '../arguments.ts';
 import type { Modifier } from './modifier.ts';
 import { modifier } from './modifier.ts';
 
@@ -21,7 +21,7 @@ export function alibi(options: AlibiOptions = {}): Modifier {
  * @throws AttentionError `invalid-argument`
  */
 export function alibiSlopes(heads: number): Float32Array {
-  if (!Number.isSafeInteger(heads) || heads < 1) throw new AttentionError('invalid-argument', `alibiSlopes got ${heads} heads.`, 'Expected an integer of 1 or more.');
+  requireInteger('alibiSlopes', 'heads', heads, 1);
   const power = 2 ** Math.floor(Math.log2(heads));
   return Float32Array.from({ length: heads }, (_, head) => (head < power ? 2 ** ((-8 * (head + 1)) / power) : 2 ** ((-4 * (2 * (head - power) + 1)) / power)));
 }

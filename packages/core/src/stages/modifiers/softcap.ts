@@ -1,4 +1,4 @@
-import { AttentionError } from '../../errors.ts';
+import { requirePositive } from '../arguments.ts';
 import type { Modifier } from './modifier.ts';
 import { modifier } from './modifier.ts';
 
@@ -7,7 +7,7 @@ import { modifier } from './modifier.ts';
  * @throws AttentionError `invalid-argument` when cap is not positive
  */
 export function softcap(cap: number): Modifier {
-  if (!(cap > 0)) throw new AttentionError('invalid-argument', `softcap got ${cap}.`, 'Expected a positive number.');
+  requirePositive('softcap', 'cap', cap);
   return modifier('softcap', ({ score, uniform }) => {
     const limit = uniform('cap', cap);
     return limit.mul(score.div(limit).tanh());

@@ -1,8 +1,9 @@
-import { AttentionError } from '../../errors.ts';
-import { input } from '../../expression/build.ts';
+import { constant } from '../../expression/build.ts';
 import { join } from '../../expression/declarations.ts';
 import { write } from '../../expression/scope.ts';
-import { Normalization } from './stage.ts';
+import { requirePositive } from '../arguments.ts';
+import type { Normalization } from './stage.ts';
+import { normalizeBy } from './stage.ts';
 
 export interface SoftmaxOptions {
   /** Divides every score, not the sink. Default: none. */
@@ -17,20 +18,16 @@ export interface SoftmaxOptions {
  */
 export function softmax(options: SoftmaxOptions = {}): Normalization {
   const { temperature, sink = false } = options;
-  if (temperature !== undefined && !(temperature > 0)) throw new AttentionError('invalid-argument', `softmax got temperature ${temperature}.`, 'Expected a positive number.');
+  if (temperature !== undefined) requirePositive('softmax', 'temperature', temperature);
   const score = write('normalize', 'softmax', (scope) => (temperature === undefined ? scope.score : scope.score.div(scope.uniform('temperature', temperature))));
-  const logit = write('normalize', 'softmax', ({ head, table }) => table(typeof sink === 'string' ? sink : 'sink', ['head']).at(head));
-  const { declarations } = join(score, sink === false ? { uniforms: {}, tables: {} } : logit);
-  return new Normalization({
-    ...declarations,
-    name: 'softmax',
-    rule: { kind: 'softmax', score: score.expression, sink: sink === false ? null : logit.expression },
-    reweigh: input('weight').node,
-  });
+  if (sink === false) return normalizeBy('softmax', score, (expression) => ({ kind: 'softmax', score: expression, sink: null }));
+  const logit = write('normalize', 'softmax', ({ head, table }) => table(sink === true ? 'sink' : sink, ['head']).at(head));
+  const formula = { ...join(score, logit).declarations, expression: score.expression };
+  return normalizeBy('softmax', formula, (expression) => ({ kind: 'softmax', score: expression, sink: logit.expression }));
 }
 
 /** e^s / (1 + Σ e^s) (Miller 2023): softmax with the sink 0. */
 export function softmaxOffByOne(): Normalization {
-  const plain = softmax();
-  return new Normalization({ ...plain, name: 'softmaxOffByOne', rule: { kind: 'softmax', score: plain.rule.score, sink: { kind: 'constant', type: 'f32', value: 0 } } });
+  const score = write('normalize', 'softmaxOffByOne', (scope) => scope.score);
+  return normalizeBy('softmaxOffByOne', score, (expression) => ({ kind: 'softmax', score: expression, sink: constant(0).node }));
 }

@@ -1,8 +1,11 @@
+import type { Term } from '../../expression/build.ts';
+import { input } from '../../expression/build.ts';
 import type { Declarations } from '../../expression/declarations.ts';
 import { join } from '../../expression/declarations.ts';
 import type { Expression } from '../../expression/node.ts';
 import { rewrite } from '../../expression/node.ts';
-import type { Formula } from '../../expression/scope.ts';
+import type { Formula, Scope } from '../../expression/scope.ts';
+import { write } from '../../expression/scope.ts';
 
 /** How the scores of one row become weights. `score` is in the slot `normalize` and applies to each allowed score first. */
 export type NormalizationRule =
@@ -17,6 +20,9 @@ export type NormalizationRule =
   /** t / (Σ t + ε). */
   | { readonly kind: 'rowSum'; readonly score: Expression; readonly epsilon: Expression };
 
+/** The fields of a {@link Normalization}. */
+export type NormalizationData = Omit<Normalization, 'reweighBy'>;
+
 /** Scores become weights, row by row, over the allowed keys; then `reweigh` changes each weight. Frozen plain data. */
 export class Normalization implements Declarations {
   readonly name: string;
@@ -26,7 +32,7 @@ export class Normalization implements Declarations {
   readonly uniforms: Declarations['uniforms'];
   readonly tables: Declarations['tables'];
 
-  constructor(data: Omit<Normalization, 'reweighBy'>) {
+  constructor(data: NormalizationData) {
     this.name = data.name;
     this.rule = data.rule;
     this.reweigh = data.reweigh;
@@ -39,6 +45,24 @@ export class Normalization implements Declarations {
   reweighBy(reweighing: Formula): Normalization {
     const { declarations, renamed } = join(this, reweighing);
     const reweigh = rewrite(renamed.expression, (node) => (node.kind === 'input' && node.name === 'weight' ? this.reweigh : node));
-    return new Normalization({ ...this, ...declarations, reweigh });
+    const { name, rule } = this;
+    return new Normalization({ ...declarations, name, rule, reweigh });
   }
+}
+
+/**
+ * A normalization of the user's own, each weight a function of its own score: no row sum is taken.
+ *
+ *     const squared = normalization('squared', ({ score }) => score.mul(score));
+ *
+ * @throws AttentionError `invalid-expression`
+ */
+export function normalization(name: string, author: (scope: Scope<'normalize'>) => Term<'f32'>): Normalization {
+  return normalizeBy(name, write('normalize', name, author), (score) => ({ kind: 'elementwise', score }));
+}
+
+/** A normalization by one rule over a formula in the slot `normalize`, with no reweighing. */
+export function normalizeBy(name: string, formula: Formula, rule: (score: Expression) => NormalizationRule): Normalization {
+  const { uniforms, tables } = formula;
+  return new Normalization({ name, rule: rule(formula.expression), reweigh: input('weight').node, uniforms, tables });
 }

@@ -1,8 +1,14 @@
-import type { Declarations } from '../../expression/declarations.ts';
+import type { Term } from '../../expression/build.ts';
+import type { Declarations, UniformValue } from '../../expression/declarations.ts';
 import { join } from '../../expression/declarations.ts';
 import type { Expression } from '../../expression/node.ts';
+import type { Scope } from '../../expression/scope.ts';
+import { write } from '../../expression/scope.ts';
 import type { Modifier } from '../modifiers/modifier.ts';
 import type { RowTransform } from '../transforms/transform.ts';
+
+/** The fields of a {@link Scoring}. */
+export type ScoringData = Omit<Scoring, 'modify' | 'transformQuery' | 'transformKey' | 'transform'>;
 
 /**
  * How relevant key j is to query i:
@@ -26,7 +32,7 @@ export class Scoring implements Declarations {
   readonly uniforms: Declarations['uniforms'];
   readonly tables: Declarations['tables'];
 
-  constructor(data: Omit<Scoring, 'modify' | 'transformQuery' | 'transformKey' | 'transform'>) {
+  constructor(data: ScoringData) {
     this.name = data.name;
     this.queryTransforms = Object.freeze([...data.queryTransforms]);
     this.keyTransforms = Object.freeze([...data.keyTransforms]);
@@ -42,7 +48,7 @@ export class Scoring implements Declarations {
   modify(...modifiers: readonly Modifier[]): Scoring {
     return modifiers.reduce<Scoring>((scoring, modifier) => {
       const { declarations, renamed } = join(scoring, modifier);
-      return new Scoring({ ...scoring, ...declarations, modifiers: [...scoring.modifiers, renamed] });
+      return changed(scoring, { ...declarations, modifiers: [...scoring.modifiers, renamed] });
     }, this);
   }
 
@@ -50,7 +56,7 @@ export class Scoring implements Declarations {
   transformQuery(...transforms: readonly RowTransform[]): Scoring {
     return transforms.reduce<Scoring>((scoring, transform) => {
       const { declarations, renamed } = join(scoring, transform);
-      return new Scoring({ ...scoring, ...declarations, queryTransforms: [...scoring.queryTransforms, renamed] });
+      return changed(scoring, { ...declarations, queryTransforms: [...scoring.queryTransforms, renamed] });
     }, this);
   }
 
@@ -58,7 +64,7 @@ export class Scoring implements Declarations {
   transformKey(...transforms: readonly RowTransform[]): Scoring {
     return transforms.reduce<Scoring>((scoring, transform) => {
       const { declarations, renamed } = join(scoring, transform);
-      return new Scoring({ ...scoring, ...declarations, keyTransforms: [...scoring.keyTransforms, renamed] });
+      return changed(scoring, { ...declarations, keyTransforms: [...scoring.keyTransforms, renamed] });
     }, this);
   }
 
@@ -66,4 +72,29 @@ export class Scoring implements Declarations {
   transform(...transforms: readonly RowTransform[]): Scoring {
     return this.transformQuery(...transforms).transformKey(...transforms);
   }
+}
+
+function changed(scoring: Scoring, changes: Partial<ScoringData>): Scoring {
+  const { name, queryTransforms, keyTransforms, combine, scale, modifiers, uniforms, tables } = scoring;
+  return new Scoring({ name, queryTransforms, keyTransforms, combine, scale, modifiers, uniforms, tables, ...changes });
+}
+
+/** What every scoring takes. */
+export interface ScaleOptions {
+  /** Factor of the sum over channels, the uniform `scale`. */
+  readonly scale?: UniformValue;
+}
+
+/**
+ * A scoring of the user's own: scale · Σ_channel combine(q'_channel, k'_channel). `scale` is 1/√scoreDim unless given.
+ *
+ *     const manhattan = scoring('manhattan', ({ queryElement, keyElement }) => queryElement.sub(keyElement).abs().neg());
+ *
+ * @throws AttentionError `invalid-expression`, `invalid-uniform`
+ */
+export function scoring(name: string, author: (scope: Scope<'combine'>) => Term<'f32'>, options: ScaleOptions = {}): Scoring {
+  const combine = write('combine', name, author);
+  const scale = write('combine', '', ({ uniform }) => uniform('scale', options.scale ?? 'inverseSqrtDim'));
+  const { declarations, renamed } = join(combine, scale);
+  return new Scoring({ ...declarations, name, queryTransforms: [], keyTransforms: [], combine: combine.expression, scale: renamed.expression, modifiers: [] });
 }

@@ -1,5 +1,5 @@
-import { AttentionError } from '../../errors.ts';
 import type { Axis, TableDeclaration } from '../../expression/declarations.ts';
+import { requireInteger } from '../arguments.ts';
 import type { Projection } from './transform.ts';
 
 export interface ProjectionOptions {
@@ -10,7 +10,7 @@ export interface ProjectionOptions {
   /** Adds a table `<table>Bias` [width], or [heads, width]. Default false. */
   readonly bias?: boolean;
   /** One matrix for each head of the rows: 'head' for queries, 'keyHead' for keys. Default: one for all. */
-  readonly perHead?: 'head' | 'keyHead';
+  readonly perHead?: 'head' | 'keyHead' | undefined;
   /** Name of the matrix's last axis, for the size check: 'queryDim', 'keyDim' or any name. Default: free. */
   readonly axis?: Axis;
 }
@@ -21,7 +21,7 @@ export interface ProjectionOptions {
  */
 export function projection(options: ProjectionOptions): Projection {
   const { width, table = 'projection', perHead } = options;
-  if (!Number.isSafeInteger(width) || width < 1) throw new AttentionError('invalid-argument', `projection got width ${width}.`, 'Expected an integer of 1 or more.');
+  requireInteger('projection', 'width', width, 1);
   const heads: readonly Axis[] = perHead === undefined ? [] : [perHead];
   const bias = options.bias === true ? `${table}Bias` : null;
   const tables: Record<string, TableDeclaration> = { [table]: { type: 'f32', axes: [...heads, width, options.axis ?? `${table}Input`] } };

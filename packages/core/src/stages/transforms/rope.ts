@@ -23,13 +23,15 @@ export interface RopeOptions {
  */
 export function rope(options: RopeOptions): Rope {
   const { pairing, width, base = 10000, frequencies, magnitude = 1 } = options;
-  if (pairing !== 'half' && pairing !== 'interleaved') throw new AttentionError('invalid-argument', `rope got pairing ${String(pairing)}.`, "Expected 'half' or 'interleaved'.");
+  // A caller without types may leave it out.
+  const given: unknown = pairing;
+  if (given !== 'half' && given !== 'interleaved') throw new AttentionError('invalid-argument', `rope got pairing ${String(given)}.`, "Expected 'half' or 'interleaved'.");
   if (width !== undefined && (!Number.isSafeInteger(width) || width < 2 || width % 2 === 1)) {
     throw new AttentionError('invalid-argument', `rope got width ${width}.`, 'Expected an even integer of 2 or more.');
   }
   const baseFormula = write('transform', 'rope', ({ uniform }) => uniform('base', base));
   const magnitudeFormula = write('transform', 'rope', ({ uniform }) => uniform('magnitude', magnitude));
-  const tables: Record<string, TableDeclaration> = frequencies === undefined ? {} : { [frequencies]: { type: 'f32', axes: [`${frequencies}Pairs`] } };
+  const tables: Record<string, TableDeclaration> = frequencies === undefined ? {} : { [frequencies]: { type: 'f32', axes: [width === undefined ? `${frequencies}Pairs` : width / 2] } };
   return Object.freeze({
     kind: 'rope',
     name: 'rope',

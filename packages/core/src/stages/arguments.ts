@@ -1,0 +1,15 @@
+import { AttentionError } from '../errors.ts';
+
+/** @throws AttentionError `invalid-argument` unless `value` is an integer from `least` to 2³⁰, so that sums of two positions stay within i32 */
+export function requireInteger(member: string, name: string, value: number, least: number): void {
+  if (!Number.isSafeInteger(value) || value < least || value > 2 ** 30) {
+    throw new AttentionError('invalid-argument', `${member} got ${name} ${String(value)}.`, `Expected an integer of ${least} or more, at most 2^30.`);
+  }
+}
+
+/** @throws AttentionError `invalid-argument` unless `value` is a finite number above 0 */
+export function requirePositive(member: string, name: string, value: number): void {
+  if (typeof value !== 'number' || !(value > 0) || value === Infinity) {
+    throw new AttentionError('invalid-argument', `${member} got ${name} ${String(value)}.`, 'Expected a finite number above 0.');
+  }
+}
