@@ -1,0 +1,64 @@
+/** Starts a worker on whatever this platform calls a worker. */
+import { builtinModule } from '../host.ts';
+import type { WorkerMessage } from './worker.ts';
+
+export interface SpawnedWorker {
+  postMessage(message: WorkerMessage): void;
+  terminate(): void;
+}
+
+export interface WorkerEvents {
+  /** The worker has received its memory and joins from now on. */
+  readonly ready: () => void;
+  /** It ended, was ended, or never started. */
+  readonly dead: (reason: string) => void;
+}
+
+export type Spawn = (events: WorkerEvents) => SpawnedWorker;
+
+interface NodeWorker {
+  on(event: 'message' | 'error' | 'exit' | 'messageerror', listener: (detail: unknown) => void): void;
+  postMessage(message: unknown): void;
+  terminate(): unknown;
+  unref(): void;
+}
+
+interface WorkerThreads {
+  readonly Worker: new (url: URL, options: Readonly<Record<string, unknown>>) => NodeWorker;
+}
+
+/** `worker_threads` in Node, Deno and Bun, since those can be left running without keeping the process alive; else a Web Worker. */
+export const spawnWorker: Spawn = (events) => {
+  const threads = builtinModule('worker_threads') as WorkerThreads | undefined;
+  return threads?.Worker === undefined ? spawnWebWorker(events) : spawnThread(threads, events);
+};
+
+function spawnThread({ Worker }: WorkerThreads, { ready, dead }: WorkerEvents): SpawnedWorker {
+  const worker = new Worker(new URL('./worker.ts', import.meta.url), { name: 'heed' });
+  worker.unref();
+  worker.on('message', ready);
+  worker.on('error', (error) => {
+    dead(String(error));
+  });
+  worker.on('exit', (code) => {
+    dead(`the worker exited with code ${String(code)}`);
+  });
+  return {
+    postMessage: (message) => {
+      worker.postMessage(message);
+    },
+    terminate: () => {
+      void worker.terminate();
+    },
+  };
+}
+
+function spawnWebWorker({ ready, dead }: WorkerEvents): SpawnedWorker {
+  // Bundlers look for exactly this expression.
+  const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module', name: 'heed' });
+  worker.onmessage = ready;
+  worker.onerror = (event) => {
+    dead(event.message === '' ? 'the worker file could not be loaded' : event.message);
+  };
+  return worker;
+}
