@@ -1,8 +1,23 @@
-import type { AttentionInputs, AttentionRequest } from './backend.ts';
+import type { AttentionInputs, AttentionRequest, EnqueueOptions, Runtime } from './backend.ts';
 import type { BlockList } from './block-list.ts';
 import type { EdgeList } from './edge-list.ts';
+import { AttentionError } from './errors.ts';
 import type { TableDeclaration } from './expression/declarations.ts';
 import type { Tensor } from './tensor.ts';
+import type { PlaneSizes } from './validate/block-list.ts';
+import { checkBlockList } from './validate/block-list.ts';
+import { checkEdgeList } from './validate/edge-list.ts';
+import { checkIntegers, largestInteger } from './validate/integers.ts';
+import { checkInto, checkObserved } from './validate/outputs.ts';
+import { checkRanges } from './validate/ranges.ts';
+import { checkRequest } from './validate/request.ts';
+import { checkRows } from './validate/rows.ts';
+import { bindSequences } from './validate/sequences.ts';
+import type { Structure } from './validate/structure.ts';
+import { bindTables, checkTransformTables } from './validate/tables.ts';
+import { bindUniforms, defaultUniforms } from './validate/uniforms.ts';
+
+export { checkRequest } from './validate/request.ts';
 
 /** One sequence of a call: a batch entry, or a packed sequence. */
 export interface BoundSequence {
@@ -59,4 +74,110 @@ export interface BoundCall {
   /** [batch, heads, queryLength, valueDim] and [batch, heads, queryLength]. */
   readonly outputShape: readonly number[];
   readonly rowShape: readonly number[];
+}
+
+/** Checks the calls of one request. It holds what follows from the request alone, so that a call is bound in microseconds. */
+export interface Binder {
+  readonly request: AttentionRequest;
+  /** Width of the rows that are combined. */
+  readonly scoreDim: number;
+  /**
+   * Checks everything about a call that needs no backend, and resolves its defaults.
+   *
+   * @throws AttentionError whose code says what is wrong: see docs/errors.md. Nothing was written and nothing is held.
+   */
+  readonly bind: (inputs: AttentionInputs, options?: EnqueueOptions) => BoundCall;
+}
+
+export interface BinderOptions {
+  /** Tensors of another runtime are refused with `foreign-tensor`. Default: they may be anyone's. */
+  readonly runtime?: Runtime;
+}
+
+/**
+ * Checks a request and returns what checks its calls. A kernel makes one when it is prepared: it holds what follows from the request alone, so that a call is bound in microseconds.
+ *
+ * @throws AttentionError as {@link checkRequest}
+ */
+export function createBinder(request: AttentionRequest, options: BinderOptions = {}): Binder {
+  const structure = checkRequest(request);
+  const uniforms = defaultUniforms(request.variant, structure.queryWidth);
+  const context: Context = { request, structure, uniforms, runtime: options.runtime };
+  return Object.freeze({ request, scoreDim: structure.queryWidth, bind: (inputs: AttentionInputs, enqueue: EnqueueOptions = {}) => bindCall(context, inputs, enqueue) });
+}
+
+/**
+ * Checks a request and one call of it. Kernels, which bind many calls, keep a {@link createBinder} instead.
+ *
+ * @throws AttentionError as {@link Binder.bind} and {@link checkRequest}
+ */
+export function bind(request: AttentionRequest, inputs: AttentionInputs, options: EnqueueOptions = {}): BoundCall {
+  return createBinder(request).bind(inputs, options);
+}
+
+interface Context {
+  readonly request: AttentionRequest;
+  readonly structure: Structure;
+  /** Defaults as numbers. */
+  readonly uniforms: Readonly<Record<string, number>>;
+  readonly runtime: Runtime | undefined;
+}
+
+function bindCall({ request, structure, uniforms: defaults, runtime }: Context, inputs: AttentionInputs, options: EnqueueOptions): BoundCall {
+  const { variant } = request;
+  const scoreDim = structure.queryWidth;
+  const sizes = checkRows(request, inputs, scoreDim, runtime);
+  const { batch, heads, keyHeads, queryRows } = sizes;
+  const sequences = bindSequences(inputs, sizes, structure.positionDependent);
+  const uniforms = bindUniforms(variant, defaults, inputs.uniforms);
+  const queryLength = longest(sequences, 'queryRows');
+  const keyLength = longest(sequences, 'keyRows');
+  const { queryDim, keyDim, valueDim } = request;
+  const tables = bindTables(variant.tables, inputs.tables, { batch: sequences.length, head: heads, keyHead: keyHeads, queryLength, keyLength, queryDim, keyDim, valueDim, scoreDim }, runtime);
+  checkTransformTables(structure.transforms, tables);
+  const outputShape = [batch, heads, queryRows, valueDim];
+  const rowShape = [batch, heads, queryRows];
+  checkInto(request, options.into, outputShape, rowShape, runtime);
+  checkObserved(request, inputs, { batch, heads, queryRows, keyRows: sizes.keyRows });
+  checkLists(inputs, { batch: sequences.length, heads, queryRows: queryLength, keyRows: keyLength }, runtime);
+  const call: BoundCall = {
+    request,
+    inputs,
+    heads,
+    keyHeads,
+    scoreDim,
+    queryRows,
+    keyRows: inputs.pages === undefined ? sizes.keyRows : inputs.pages.pageLength,
+    sequences,
+    uniforms,
+    tables,
+    headOffset: checkHeadOffset(inputs.headOffset),
+    blocks: inputs.blocks ?? null,
+    edges: inputs.edges ?? null,
+    keysTransformed: inputs.keysTransformed ?? false,
+    outputShape,
+    rowShape,
+  };
+  if (structure.obligations.length > 0) checkRanges(call, structure.obligations);
+  return call;
+}
+
+function longest(sequences: readonly BoundSequence[], rows: 'queryRows' | 'keyRows'): number {
+  let most = 0;
+  for (const sequence of sequences) most = Math.max(most, sequence[rows]);
+  return most;
+}
+
+function checkHeadOffset(given: unknown): number {
+  if (given === undefined) return 0;
+  return checkIntegers('headOffset', [given], null, 0, largestInteger, 'invalid-argument')[0] ?? 0;
+}
+
+function checkLists(inputs: AttentionInputs, sizes: PlaneSizes, runtime: Runtime | undefined): void {
+  const { blocks, edges } = inputs;
+  if (blocks !== undefined) checkBlockList(blocks, sizes, runtime);
+  if (edges === undefined) return;
+  if (blocks !== undefined) throw new AttentionError('invalid-argument', 'Both blocks and edges are given.', 'Each says which pairs exist: pass one of them.');
+  if (inputs.packed !== undefined) throw new AttentionError('invalid-edges', 'edges came with packed sequences.', 'Leave packed out: the edge list alone keeps the sequences apart.');
+  checkEdgeList(edges, sizes, runtime);
 }

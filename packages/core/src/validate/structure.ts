@@ -1,0 +1,141 @@
+import type { AttentionRequest } from '../backend.ts';
+import type { Axis } from '../expression/declarations.ts';
+import type { Expression, InputName } from '../expression/node.ts';
+import { readsInput, walk } from '../expression/node.ts';
+import type { Slot } from '../expression/scope.ts';
+import type { RowTransform } from '../stages/transforms/transform.ts';
+import { transformedWidth } from '../stages/transforms/transform.ts';
+import type { AttentionVariant } from '../variant.ts';
+
+/** Where an expression of a variant stands, and how wide the rows are whose channels it sees. */
+export interface Site {
+  readonly slot: Slot;
+  /** Which rows a transform changes; null outside transforms. */
+  readonly side: 'query' | 'key' | null;
+  readonly expression: Expression;
+  /** `channel` runs from 0 to width − 1. */
+  readonly width: number;
+}
+
+/** A row transform with the width of the rows that reach it. */
+export interface TransformSite {
+  readonly side: 'query' | 'key';
+  readonly transform: RowTransform;
+  readonly width: number;
+}
+
+/** What follows from a request alone: computed once, read at every call. */
+export interface Structure {
+  /** Width of the rows that are combined. */
+  readonly queryWidth: number;
+  readonly keyWidth: number;
+  readonly transforms: readonly TransformSite[];
+  /** True when moving the queries along the keys can change the result (L3). */
+  readonly positionDependent: boolean;
+  /** Expressions with something to prove at each call: a table read or a divisor that the declarations do not settle. */
+  readonly obligations: readonly Site[];
+}
+
+export function structureOf(request: AttentionRequest): Structure {
+  const { variant } = request;
+  const query = transformSites('query', variant.scoring.queryTransforms, request.queryDim);
+  const key = transformSites('key', variant.scoring.keyTransforms, request.keyDim);
+  const transforms = [...query.sites, ...key.sites];
+  const sites = [...transforms.flatMap(expressionsOfTransform), ...pairSites(variant, query.width, request.valueDim)];
+  return {
+    queryWidth: query.width,
+    keyWidth: key.width,
+    transforms,
+    positionDependent: transforms.some(({ transform }) => turnsByPosition(transform)) || sites.some(({ expression }) => readsPosition(expression)),
+    obligations: sites.filter((site) => hasObligation(site, variant.tables)),
+  };
+}
+
+function transformSites(side: 'query' | 'key', transforms: readonly RowTransform[], dim: number): { readonly sites: readonly TransformSite[]; readonly width: number } {
+  let width = dim;
+  const sites = transforms.map((transform): TransformSite => {
+    const site = { side, transform, width };
+    width = transformedWidth(transform, width);
+    return site;
+  });
+  return { sites, width };
+}
+
+function turnsByPosition(transform: RowTransform): boolean {
+  return transform.kind === 'rope' || (transform.kind === 'featureMap' && transform.map.rule === 'cosformer');
+}
+
+function readsPosition(expression: Expression): boolean {
+  if (readsInput(expression, 'queryPosition', 'keyPosition', 'position')) return true;
+  for (const node of walk(expression)) if (node.kind === 'random') return true;
+  return false;
+}
+
+function expressionsOfTransform({ side, transform, width }: TransformSite): readonly Site[] {
+  const at = (expression: Expression): Site => ({ slot: 'transform', side, expression, width });
+  switch (transform.kind) {
+    case 'projection':
+      return [];
+    case 'norm':
+      return [transform.epsilon, transform.gain, transform.shift].filter((part) => part !== null).map(at);
+    case 'rope':
+      return [at(transform.base), at(transform.magnitude)];
+    case 'elementwise':
+      return [at(transform.expression)];
+    case 'featureMap':
+      return transform.map.rule === 'cosformer' ? [at(transform.map.horizon)] : [];
+  }
+}
+
+function pairSites(variant: AttentionVariant, scoreDim: number, valueDim: number): readonly Site[] {
+  const { scoring, masking, normalization, aggregation } = variant;
+  const { rule } = normalization;
+  const at = (slot: Slot, expression: Expression, width = 0): Site => ({ slot, side: null, expression, width });
+  return [
+    at('combine', scoring.combine, scoreDim),
+    ...scoring.modifiers.map((modifier) => at('modify', modifier.expression)),
+    at('mask', masking.allowed),
+    at('normalize', rule.score),
+    ...(rule.kind === 'softmax' && rule.sink !== null ? [at('normalize', rule.sink)] : []),
+    ...(rule.kind === 'rowSum' ? [at('normalize', rule.epsilon)] : []),
+    at('reweigh', normalization.reweigh),
+    at('prepare', aggregation.prepare, valueDim),
+    at('finish', aggregation.finish, valueDim),
+  ];
+}
+
+/** True unless the declarations alone show that every read is in range and every divisor positive. */
+function hasObligation(site: Site, tables: AttentionVariant['tables']): boolean {
+  for (const node of walk(site.expression)) {
+    if (node.kind === 'queryTable') return true;
+    if (node.kind === 'operation' && (node.operator === 'floorDiv' || node.operator === 'mod')) {
+      const divisor = node.operands[1];
+      if (divisor?.kind !== 'constant' || divisor.value <= 0) return true;
+    }
+    if (node.kind !== 'table') continue;
+    const axes = tables[node.name]?.axes ?? [];
+    if (node.indices.some((index, axis) => index.kind !== 'input' || axes[axis] === undefined || axisOf(index.name, site) !== axes[axis])) return true;
+  }
+  return false;
+}
+
+/** The axis that an input stays within by definition: a table that declares it there needs no proof. */
+function axisOf(name: InputName, { slot, side }: Site): Axis | null {
+  switch (name) {
+    case 'batch':
+    case 'keyHead':
+      return name;
+    case 'head':
+      return side === 'key' ? 'keyHead' : 'head';
+    case 'queryIndex':
+      return 'queryLength';
+    case 'keyIndex':
+      return 'keyLength';
+    case 'index':
+      return side === 'key' ? 'keyLength' : 'queryLength';
+    case 'channel':
+      return slot === 'combine' ? 'scoreDim' : slot === 'transform' ? null : 'valueDim';
+    default:
+      return null;
+  }
+}

@@ -1,0 +1,112 @@
+import type { Runtime } from '../backend.ts';
+import type { BoundTable } from '../bind.ts';
+import { AttentionError } from '../errors.ts';
+import type { Axis, KnownAxis, TableDeclaration } from '../expression/declarations.ts';
+import { knownAxes, printTable } from '../expression/declarations.ts';
+import type { ScalarType } from '../expression/node.ts';
+import type { DType } from '../tensor.ts';
+import type { AttentionVariant } from '../variant.ts';
+import { show } from './show.ts';
+import type { TransformSite } from './structure.ts';
+import { checkTensor } from './tensors.ts';
+
+/** Sizes of the known axes in one call. */
+export type AxisSizes = Readonly<Record<KnownAxis, number>>;
+
+const storage: Readonly<Record<ScalarType, readonly DType[]>> = { f32: ['f64', 'f32', 'f16', 'bf16'], i32: ['i32', 'i8', 'u8'], bool: ['u8'] };
+
+const none: Readonly<Record<string, BoundTable>> = Object.freeze({});
+
+/**
+ * Every declared table with the strides to read it by.
+ *
+ * @throws AttentionError `missing-table`, `unknown-table`, `invalid-table` (dtype, rank, sizes), and those of a tensor
+ */
+export function bindTables(
+  declarations: AttentionVariant['tables'],
+  given: unknown,
+  sizes: AxisSizes,
+  runtime: Runtime | undefined,
+): Readonly<Record<string, BoundTable>> {
+  const names = Object.keys(declarations);
+  if (given !== undefined && (typeof given !== 'object' || given === null)) throw new AttentionError('invalid-table', `tables is ${show(given)}.`, 'Pass { name: tensor }.');
+  const tensors: object = given ?? {};
+  for (const name of Object.keys(tensors)) {
+    if (!Object.hasOwn(declarations, name)) throw new AttentionError('unknown-table', `Got table ${show(name)}, which the variant does not declare.`, `It declares ${names.join(', ') || 'none'}.`);
+  }
+  if (names.length === 0) return none;
+  const free = new Map<string, { readonly size: number; readonly table: string }>();
+  const bound: Record<string, BoundTable> = {};
+  for (const [name, declaration] of Object.entries(declarations)) {
+    const tensor: unknown = Object.hasOwn(tensors, name) ? Reflect.get(tensors, name) : undefined;
+    if (tensor === undefined) throw new AttentionError('missing-table', `Table '${name}' is not given.`, `Pass tables: { ${name}: a tensor ${printTable(declaration)} }.`);
+    bound[name] = bindTable(name, declaration, tensor, sizes, free, runtime);
+  }
+  return bound;
+}
+
+function bindTable(
+  name: string,
+  declaration: TableDeclaration,
+  given: unknown,
+  known: AxisSizes,
+  free: Map<string, { readonly size: number; readonly table: string }>,
+  runtime: Runtime | undefined,
+): BoundTable {
+  const tensor = checkTensor(`table '${name}'`, given, runtime);
+  if (!storage[declaration.type].includes(tensor.dtype)) {
+    throw new AttentionError('invalid-table', `Table '${name}' is ${tensor.dtype}.`, `It is declared ${declaration.type}: expected ${storage[declaration.type].join(', ')}.`);
+  }
+  const { axes } = declaration;
+  const wrong = (why: string): AttentionError => new AttentionError('invalid-table', `Table '${name}' has shape [${tensor.shape.join(', ')}]${why}.`, `It is declared ${printTable(declaration)}.`);
+  if (tensor.shape.length !== axes.length) throw wrong('');
+  const sizes: number[] = [];
+  const strides: number[] = [];
+  for (const [index, axis] of axes.entries()) {
+    const size = tensor.shape[index] ?? 0;
+    const stride = tensor.strides[index] ?? 0;
+    const expected = expectedSize(axis, known);
+    if (expected === null) {
+      const first = free.get(String(axis));
+      if (first === undefined) free.set(String(axis), { size, table: name });
+      else if (first.size !== size) throw wrong(`; axis '${axis}' is ${size} here and ${first.size} in table '${first.table}'`);
+    } else if (size !== expected && (typeof axis === 'number' || size !== 1)) {
+      throw wrong(`; axis ${index} (${axis}) is ${size}, expected ${typeof axis === 'number' ? expected : `${expected} or 1`}`);
+    }
+    const repeats = expected !== null && size === 1 && expected !== 1;
+    sizes.push(repeats ? expected : size);
+    strides.push(repeats ? 0 : stride);
+  }
+  return { declaration, tensor, sizes, strides };
+}
+
+/** Null for a free axis. */
+function expectedSize(axis: Axis, known: AxisSizes): number | null {
+  if (typeof axis === 'number') return axis;
+  return isKnown(axis) ? known[axis] : null;
+}
+
+function isKnown(axis: string): axis is KnownAxis {
+  return (knownAxes as readonly string[]).includes(axis);
+}
+
+/**
+ * Tables of transforms against the rows they act on: what free axes leave open.
+ * @throws AttentionError `invalid-table`
+ */
+export function checkTransformTables(transforms: readonly TransformSite[], tables: Readonly<Record<string, BoundTable>>): void {
+  for (const { side, transform, width } of transforms) {
+    if (transform.kind === 'projection') checkLast(tables, transform.table, width, `${side} rows that are ${width} wide`);
+    if (transform.kind === 'featureMap' && transform.map.rule === 'favor') checkLast(tables, transform.map.table, width, `${side} rows that are ${width} wide`);
+    if (transform.kind === 'rope' && transform.frequencies !== null) {
+      const turned = transform.width ?? width;
+      checkLast(tables, transform.frequencies, turned / 2, `${turned} channels in pairs`);
+    }
+  }
+}
+
+function checkLast(tables: Readonly<Record<string, BoundTable>>, name: string, expected: number, what: string): void {
+  const table = tables[name];
+  if (table === undefined || table.sizes.at(-1) === expected) return;
+  throw new AttentionError('invalid-table', `Table '${name}' has shape [${table.tensor.shape.join(', ')}] and meets ${what}.`, `Expected ${expected} on its last axis.`);
+}
