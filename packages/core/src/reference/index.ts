@@ -1,0 +1,2 @@
+export { createReferenceBackend } from './backend.ts';
+export { createHostRuntime } from './runtime.ts';
