@@ -50,6 +50,9 @@ export function onHost(name: string, tensor: BoundTable['tensor']): HostTensor {
   throw new AttentionError('foreign-tensor', `'${name}' lives on another runtime.`, 'Read it to the host first.');
 }
 
+/** What expressions read of a call as a whole. */
+export type PlaceCall = Pick<BoundCall, 'heads' | 'keyHeads' | 'uniforms' | 'tables' | 'headOffset'>;
+
 /**
  * Where an expression stands in a bound call: a sequence, a head, a query row, a key row, a channel. Move it by setting `values`;
  * `sequence` and `queryRow` too where positions, random numbers or query tables are read.
@@ -58,11 +61,11 @@ export class Place implements Environment {
   readonly values: Record<InputName, number>;
   /** The transformed, unscaled query row that query tables are multiplied with. */
   queryRow: Float64Array = new Float64Array(0);
-  readonly #call: BoundCall;
+  readonly #call: PlaceCall;
   readonly #tables: ReadonlyMap<string, HostTable>;
   #sequence: BoundSequence | undefined;
 
-  constructor(call: BoundCall, tables: ReadonlyMap<string, HostTable>) {
+  constructor(call: PlaceCall, tables: ReadonlyMap<string, HostTable>) {
     this.#call = call;
     this.#tables = tables;
     const values: Partial<Record<InputName, number>> = {};

@@ -113,7 +113,8 @@ function checkWidths({ transforms, queryWidth, keyWidth }: Structure): void {
   }
 }
 
-function checkRopeWidth({ side, transform, width }: TransformSite): void {
+/** @throws AttentionError `invalid-shape` */
+export function checkRopeWidth({ side, transform, width }: TransformSite): void {
   if (transform.kind !== 'rope') return;
   const turned = transform.width ?? width;
   if (turned > width || turned % 2 === 1) {

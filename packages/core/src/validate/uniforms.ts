@@ -1,12 +1,12 @@
-import type { AttentionVariant } from '../variant.ts';
 import { AttentionError } from '../errors.ts';
+import type { Declarations } from '../expression/declarations.ts';
 import { checkUniform } from '../expression/scope.ts';
 import { show } from './show.ts';
 
 type Uniforms = Readonly<Record<string, number>>;
 
 /** Every uniform's default as a number; 'inverseSqrtDim' is 1/√scoreDim. */
-export function defaultUniforms(variant: AttentionVariant, scoreDim: number): Uniforms {
+export function defaultUniforms(variant: Pick<Declarations, 'uniforms'>, scoreDim: number): Uniforms {
   const resolved = Object.entries(variant.uniforms).map(([name, { value }]) => [name, value === 'inverseSqrtDim' ? 1 / Math.sqrt(scoreDim) : value]);
   return Object.freeze(Object.fromEntries(resolved) as Record<string, number>);
 }
@@ -15,7 +15,7 @@ export function defaultUniforms(variant: AttentionVariant, scoreDim: number): Un
  * The defaults with the values that a call gives.
  * @throws AttentionError `unknown-uniform`, `invalid-uniform`
  */
-export function bindUniforms(variant: AttentionVariant, defaults: Uniforms, given: unknown): Uniforms {
+export function bindUniforms(variant: Pick<Declarations, 'uniforms'>, defaults: Uniforms, given: unknown): Uniforms {
   if (given === undefined) return defaults;
   if (typeof given !== 'object' || given === null) throw new AttentionError('invalid-uniform', `uniforms is ${show(given)}.`, 'Pass { name: number }.');
   const bound: Record<string, number> = { ...defaults };

@@ -13,13 +13,19 @@ interface Derived<T> {
   readonly derivative: Expression;
 }
 
+/** The tables of a call: as they were bound, and readable. */
+export interface TableOperands {
+  readonly call: Pick<Operands['call'], 'tables'>;
+  readonly tables: Operands['tables'];
+}
+
 /** Gradients of all tables of a call, summed while the backward pass visits what reads them. Derivatives are taken once for each expression. */
 export class TableGradients {
-  readonly #operands: Operands;
+  readonly #operands: TableOperands;
   readonly #sums: ReadonlyMap<string, Float64Array>;
   readonly #reads = new Map<Expression, readonly Derived<TableRead | QueryTableRead>[]>();
 
-  constructor(operands: Operands) {
+  constructor(operands: TableOperands) {
     this.#operands = operands;
     this.#sums = new Map(Object.entries(operands.call.tables).map(([name, table]) => [name, new Float64Array(elementCount(table.tensor.shape))]));
   }
