@@ -1,5 +1,5 @@
 import { type AttentionRequest, type Backend, isHostTensor, type Tensor, toFloat64 } from '@heed/core';
-import { reference } from '@heed/core/reference';
+import { createReferenceBackend } from '@heed/core/reference';
 import type { Competitor, Prepared } from './competitor.ts';
 import type { Inputs } from './inputs.ts';
 import { javascriptLimit } from './limits.ts';
@@ -16,7 +16,7 @@ export interface BackendSource {
 }
 
 /** Every backend that `--backend` takes. Adding one is adding a row. */
-export const backendSources: readonly BackendSource[] = [{ name: 'reference', limit: javascriptLimit, create: () => reference() }];
+export const backendSources: readonly BackendSource[] = [{ name: 'reference', limit: javascriptLimit, create: () => createReferenceBackend() }];
 
 /** A heed backend as the bench sees it. */
 export function competitorOf({ name, limit }: BackendSource, backend: Backend): Competitor {

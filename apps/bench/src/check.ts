@@ -1,8 +1,9 @@
 /**
  * Compares results with the float64 reference, on the whole result where that is affordable and else on a sample of rows and heads.
  */
+import { type Bound, compare, float32Attention, float32Threshold, noDifference, worse } from '@heed/conformance';
 import { type AttentionKernel, type HostTensor, isHostTensor, restride, slice, tensor, toFloat64 } from '@heed/core';
-import { reference } from '@heed/core/reference';
+import { createReferenceBackend } from '@heed/core/reference';
 import { type Inputs, type Parameters } from './inputs.ts';
 import type { Verdict } from './measure.ts';
 import { tablesOf, variantOf } from './variants.ts';
@@ -53,7 +54,7 @@ function ends(count: number): readonly number[] {
 /** Asks the reference for the samples. */
 export async function computeExpected(workload: Workload, inputs: Inputs, samples: readonly Sample[] = chooseSamples(workload)): Promise<Expected> {
   const { layer, dtype } = workload;
-  const backend = reference();
+  const backend = createReferenceBackend();
   const kernel = await backend.prepare({
     variant: variantOf(layer),
     queryDim: layer.queryDim,
@@ -103,30 +104,58 @@ function headsOf({ sink, slopes, ...shared }: Parameters, head: number, heads: n
   return { ...shared, ...(sink === undefined ? {} : { sink: some(sink) }), ...(slopes === undefined ? {} : { slopes: some(slopes) }) };
 }
 
-/** Bounds of |got − want| ≤ atol + rtol · |want|. */
-export interface Tolerance {
-  readonly atol: number;
-  readonly rtol: number;
+/**
+ * The suite's bound for this workload: a formula in the number of keys, the width of the rows and the storage type, which knows how large
+ * scores and results are.
+ */
+export function boundOf(workload: Workload, inputs: Inputs, expected: Expected): Bound {
+  const { layer, keyLength, dtype } = workload;
+  const dim = layer.scoring.kind === 'additive' ? layer.scoring.width : layer.queryDim;
+  const magnitude = expected.values.reduce((largest, values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), largest), 0);
+  const tolerance = layer.normalization === 'softmax' ? float32Attention : float32Threshold;
+  return tolerance.bound({ length: keyLength, dim, dtype, score: largestScore(workload, inputs, expected.samples), magnitude });
 }
+
+/** Largest |scale · q · k| over a few rows of each sample; additive scores are small by themselves. */
+function largestScore({ layer, keyLength }: Workload, inputs: Inputs, samples: readonly Sample[]): number {
+  if (layer.scoring.kind === 'additive') return 4;
+  let largest = 0;
+  for (const sample of samples) {
+    const rows = Math.min(sample.rows, rowsForScores);
+    const query = toFloat64(rowsOf(part(inputs.query, sample.sequence, sample.keyHead * (layer.heads / layer.keyHeads), 1), { ...sample, rows }));
+    const key = toFloat64(part(inputs.key, sample.sequence, sample.keyHead, 1));
+    for (let row = 0; row < rows; row++) {
+      for (let j = 0; j < keyLength; j++) {
+        let score = 0;
+        for (let d = 0; d < layer.queryDim; d++) score += (query[row * layer.queryDim + d] ?? 0) * (key[j * layer.queryDim + d] ?? 0);
+        largest = Math.max(largest, Math.abs(score * layer.scale));
+      }
+    }
+  }
+  return largest;
+}
+
+const rowsForScores = 8;
 
 /**
  * Compares a whole result with what the reference says of its samples.
  *
  * @param output dense [batch, heads, queryLength, valueDim]
  */
-export function compare({ layer, batch, queryLength }: Workload, output: Float64Array, expected: Expected, { atol, rtol }: Tolerance): Verdict {
-  const group = layer.heads / layer.keyHeads;
-  const worst = { absolute: 0, relative: 0, share: 0 };
+export function judge({ layer, dtype, batch, queryLength }: Workload, output: Float64Array, expected: Expected, bound: Bound): Verdict {
+  const { heads, keyHeads, valueDim } = layer;
+  const group = heads / keyHeads;
+  let worst = noDifference;
   let compared = 0;
-  expected.samples.forEach((sample, index) => {
+  expected.samples.forEach(({ sequence, keyHead, firstRow, rowStep, rows }, index) => {
     const values = expected.values[index] ?? new Float64Array(0);
     for (let inGroup = 0; inGroup < group; inGroup++) {
-      for (let row = 0; row < sample.rows; row++) {
-        const headRow = (sample.sequence * layer.heads + sample.keyHead * group + inGroup) * queryLength;
-        const got = (headRow + sample.firstRow + row * sample.rowStep) * layer.valueDim;
-        const want = (inGroup * sample.rows + row) * layer.valueDim;
-        compared += layer.valueDim;
-        for (let channel = 0; channel < layer.valueDim; channel++) note(worst, output[got + channel] ?? Number.NaN, values[want + channel] ?? Number.NaN, atol, rtol);
+      const headRow = (sequence * heads + keyHead * group + inGroup) * queryLength + firstRow;
+      for (let row = 0; row < rows; row++) {
+        const got = output.subarray((headRow + row * rowStep) * valueDim, (headRow + row * rowStep + 1) * valueDim);
+        const want = values.subarray((inGroup * rows + row) * valueDim, (inGroup * rows + row + 1) * valueDim);
+        worst = worse(worst, compare(got, want, bound, dtype));
+        compared += valueDim;
       }
     }
   });
@@ -134,21 +163,9 @@ export function compare({ layer, batch, queryLength }: Workload, output: Float64
     passed: compared > 0 && worst.share <= 1,
     maxAbsError: worst.absolute,
     maxRelError: worst.relative,
-    atol,
-    rtol,
+    bound,
     worstShare: worst.share,
     compared,
-    elements: batch * layer.heads * queryLength * layer.valueDim,
+    elements: batch * heads * queryLength * valueDim,
   };
-}
-
-/** Remembers the worst. What is not a number on one side only is infinitely wrong. */
-function note(worst: { absolute: number; relative: number; share: number }, got: number, want: number, atol: number, rtol: number): void {
-  if (Object.is(got, want) || (Number.isNaN(got) && Number.isNaN(want))) return;
-  const difference = Math.abs(got - want);
-  const absolute = Number.isFinite(difference) ? difference : Infinity;
-  worst.absolute = Math.max(worst.absolute, absolute);
-  // Below atol / rtol the absolute bound rules, and a ratio to almost nothing would say nothing.
-  worst.relative = Math.max(worst.relative, absolute / Math.max(Math.abs(want), atol / rtol));
-  worst.share = Math.max(worst.share, absolute / (atol + rtol * Math.abs(want)));
 }

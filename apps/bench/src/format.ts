@@ -15,7 +15,7 @@ export function formatBytes(bytes: number): string {
 
 /** `41 %`, `0.3 %` */
 export function formatShare(share: number): string {
-  return `${share >= 0.1 ? Math.round(share * 100) : threeDigits(share * 100, 2)} %`;
+  return `${share >= 0.1 && Number.isFinite(share) ? Math.round(share * 100) : threeDigits(share * 100, 2)} %`;
 }
 
 /** `3.2 ×` */

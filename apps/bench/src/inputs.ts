@@ -45,7 +45,7 @@ export function randomParameters({ layer }: Pick<Workload, 'layer'>): Parameters
   return {
     ...(layer.sink ? { sink: table([layer.heads]) } : {}),
     ...(position.kind === 'alibi' ? { slopes: tensor(alibiSlopes(layer.heads), [layer.heads]) } : {}),
-    ...(position.kind === 'decomposed' ? { relative: { height: table([2 * position.side - 1, queryDim]), width: table([2 * position.side - 1, queryDim]) } } : {}),
+    ...(position.kind === 'decomposed' ? { relative: { height: table([2 * position.side - 1, queryDim], queryDim ** -0.5), width: table([2 * position.side - 1, queryDim], queryDim ** -0.5) } } : {}),
     ...(scoring.kind === 'additive' ? { additive: additiveParameters(scoring.width, queryDim, table) } : {}),
   };
 }

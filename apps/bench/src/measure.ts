@@ -4,16 +4,17 @@
  * First right, then fast: a contender whose error exceeds the tolerance is not timed.
  */
 
+import type { Bound } from '@heed/conformance';
+
 /** What a comparison with the reference found. */
 export interface Verdict {
   /** Whether every compared element is within the tolerance. */
   readonly passed: boolean;
   readonly maxAbsError: number;
   readonly maxRelError: number;
-  /** The bound |got − want| ≤ atol + rtol · |want|. */
-  readonly atol: number;
-  readonly rtol: number;
-  /** Largest |got − want| / (atol + rtol · |want|): 1 is the bound. */
+  /** |got − want| ≤ absolute + relative · |want|. */
+  readonly bound: Bound;
+  /** Largest |got − want| as a share of the bound. */
   readonly worstShare: number;
   /** Output elements compared and output elements there are. */
   readonly compared: number;

@@ -36,8 +36,7 @@ section { margin-top: 44px; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
 th { text-align: left; color: var(--soft); font-weight: 500; }
 th, td { padding: 4px 16px 4px 0; }
-tr.first td { border-top: 1px solid var(--rule); }
-.call { color: var(--soft); }
+tbody tr:first-child th { border-top: 1px solid var(--rule); padding-top: 8px; }
 .refusal { color: var(--soft); font-style: italic; }
 .bad { color: var(--bad); font-weight: 600; }
 .method { color: var(--soft); font-size: .92rem; }

@@ -2,7 +2,7 @@
 import { formatBytes, formatMilliseconds, formatRatio, formatShare, threeDigits } from './format.ts';
 import { type Html, html, markup } from './html.ts';
 import { pageStyle } from './page-style.ts';
-import { type Bar, barPlot, curvePlot, errorPlot } from './plots.ts';
+import { type Bar, curvePlot, errorPlot, valuePlot } from './plots.ts';
 import type { ModelTotal, Outcome, Report } from './results.ts';
 import { subjectTitle } from './table.ts';
 import type { Workload } from './workloads.ts';
@@ -39,8 +39,9 @@ const nothing = html``;
 function heading(report: Report): Html {
   const { subject, machine, createdAt } = report;
   const best = fastest(report.totals, 'backend');
+  const calls = report.workloads.length;
   const where = html`<p class="where">${machine.processor} · ${machine.threads} threads · ${formatBytes(machine.memoryBytes)} · ${machine.runtime} · ${createdAt.slice(0, 16).replace('T', ' ')} UTC</p>`;
-  if (best === null) return html`<header><p class="kicker">heed bench</p><h1>${capital(subjectTitle(report))}</h1>${where}</header>`;
+  if (best === null) return html`<header><p class="kicker">heed bench</p><h1>${capital(subject.name)}: ${calls} ${calls === 1 ? 'call' : 'calls'} of attention on this machine</h1>${where}</header>`;
   const peer = fastest(report.totals, 'peer');
   const layers = report.workloads.filter(({ phase }) => phase === 'prefill').reduce((sum, { layer }) => sum + layer.count, 0);
   const against = peer === null ? nothing : html` ${peer.competitor} needs ${formatMilliseconds(peer.milliseconds)}, ${comparison(peer.milliseconds / best.milliseconds)}.`;
@@ -121,13 +122,13 @@ function wholeModel(report: Report): Html {
   const bars = totalBars(report, ({ prefillMilliseconds }) => prefillMilliseconds);
   if (bars.length === 0) return nothing;
   const { tokens } = report.subject;
-  return figure('The whole model', `Attention of every layer${tokens === null ? '' : ` over a prompt of ${tokens} tokens`}; less is better.`, barPlot(bars, { label: 'time of the whole model' }));
+  return figure('The whole model', `Attention of every layer${tokens === null ? '' : ` over a prompt of ${tokens} tokens`}; less is better.`, valuePlot(bars, 'time of the whole model'));
 }
 
 function perToken(report: Report): Html {
   const bars = totalBars(report, ({ decodeMilliseconds }) => decodeMilliseconds);
   if (bars.length === 0) return nothing;
-  return figure('Each generated token', `Attention of every layer for one new token, at the mean cache length over ${report.subject.decode} generated ones; less is better.`, barPlot(bars, { label: 'time per generated token' }));
+  return figure('Each generated token', `Attention of every layer for one new token, at the mean cache length over ${report.subject.decode} generated ones; less is better.`, valuePlot(bars, 'time per generated token'));
 }
 
 /** One figure for each layer shape (or each call of a suite), where there is more than the whole model tells. */
@@ -135,10 +136,11 @@ function perCall(report: Report): readonly Html[] {
   const calls = report.workloads.filter(({ phase }) => phase !== 'curve');
   return calls.map((workload) => {
     const bars = timed(report, workload.id)
-      .map(({ outcome, median }) => ({ label: outcome.competitor, value: median, color: colorOf(report, outcome.competitor), text: `${formatMilliseconds(median)}${outcome.usefulGigaflopsPerSecond === null ? '' : ` · ${threeDigits(outcome.usefulGigaflopsPerSecond)} GFLOP/s`}` }))
+      .map(({ outcome, median }) => ({ label: outcome.competitor, value: median, color: colorOf(report, outcome.competitor), text: `${formatMilliseconds(median)} · ${threeDigits(outcome.usefulGigaflopsPerSecond ?? Number.NaN)} GFLOP/s` }))
       .sort((a, b) => a.value - b.value);
     if (bars.length === 0) return nothing;
-    return figure(callTitle(workload), `${shapeText(workload)}. One layer${workload.layer.count > 1 ? ` of ${workload.layer.count}` : ''}; less is better.`, barPlot(bars, { label: workload.id }));
+    const part = workload.layer.count > 1 ? ` One layer of ${workload.layer.count}.` : '';
+    return figure(callTitle(workload), `${capital(shapeText(workload))}.${part} Less is better.`, valuePlot(bars, workload.id));
   });
 }
 
@@ -148,7 +150,7 @@ function timed(report: Report, id: string): readonly { readonly outcome: Outcome
 
 /** `Layer self, prompt` or, in a suite, `prefill-causal`. */
 function callTitle({ id, suite, phase, layer }: Workload): string {
-  if (suite !== 'model') return id.replace('?', ' · ').replaceAll(',', ', ');
+  if (suite !== 'model') return id.split('?')[0] ?? id;
   return `Layer ‘${layer.name}’, ${phase === 'decode' ? 'one new token' : 'prompt'}`;
 }
 
@@ -158,7 +160,7 @@ function shapeText({ layer, batch, queryLength, keyLength }: Workload): string {
   return [
     batch > 1 ? `batch ${batch}` : null,
     queryLength === keyLength ? `${queryLength} tokens` : `${queryLength} on ${keyLength} keys`,
-    heads === keyHeads ? `${heads} heads` : `${heads} heads on ${keyHeads}`,
+    heads === keyHeads ? `${heads} ${heads === 1 ? 'head' : 'heads'}` : `${heads} heads on ${keyHeads}`,
     queryDim === valueDim ? `dim ${queryDim}` : `dims ${queryDim} and ${valueDim}`,
     masks[mask.kind],
     scoring.kind === 'additive' ? `additive, width ${scoring.width}` : null,
@@ -203,8 +205,8 @@ function memory(report: Report): Html {
   const bars = report.outcomes
     .flatMap(({ workload: id, competitor, peakBytes }) => (id === workload.id && peakBytes !== null ? [{ label: competitor, value: peakBytes, color: colorOf(report, competitor), text: formatBytes(peakBytes) }] : []))
     .sort((a, b) => a.value - b.value);
-  const all = [...bars, { label: 'every score', value: scores, color: 'var(--rule)', text: formatBytes(scores) }];
-  return figure('How large', `Peak memory beyond inputs and outputs, for ${shapeText(workload)}. “Every score” is what a queries × keys table would take.`, barPlot(all, { label: 'peak memory' }));
+  const all = [...bars, { label: 'every score', value: scores, color: 'var(--axis)', text: formatBytes(scores) }];
+  return figure('How large', `Peak memory beyond inputs and outputs, for ${shapeText(workload)}. “Every score” is what a queries × keys table would take.`, valuePlot(all, 'peak memory'));
 }
 
 function limitShares(report: Report): Html {
@@ -214,37 +216,36 @@ function limitShares(report: Report): Html {
     return shares.length === 0 ? [] : [{ label: competitor, value: share, color: colorOf(report, competitor), text: formatShare(share) }];
   });
   if (best.length === 0) return nothing;
-  return figure('Share of the limit', 'Best call of each: the least time that the measured arithmetic and bandwidth of its limit allow, over the time it took. More is better.', barPlot(best.sort((a, b) => b.value - a.value), { label: 'share of the limit' }));
+  return figure('Share of the limit', 'Best call of each: the least time that the measured arithmetic and bandwidth of its limit allow, over the time it took. More is better.', valuePlot(best.sort((a, b) => b.value - a.value), 'share of the limit'));
 }
 
 // ── Everything else ────────────────────────────────────────────────────────────────────────────────────────────────────
 
+const columns = ['by', 'median', 'least … most', 'runs', 'GFLOP/s', 'GB/s', 'of limit', 'memory', 'largest error', 'of tolerance', 'checked'] as const;
+
 function everything(report: Report): Html {
-  const columns = ['call', 'by', 'median', 'least … most', 'runs', 'GFLOP/s', 'GB/s', 'of limit', 'memory', 'largest error', 'of tolerance', 'checked'];
-  const rows = report.workloads.flatMap(({ id }) => report.outcomes.filter(({ workload }) => workload === id).map((outcome, index) => row(outcome, index === 0)));
-  return html`<section><h2>Every number</h2><div class="scroll"><table><thead><tr>${columns.map((column) => html`<th>${column}</th>`)}</tr></thead><tbody>${rows}</tbody></table></div></section>`;
+  const groups = report.workloads.map(
+    ({ id }) => html`<tbody><tr><th colspan="${columns.length}" class="call">${id}</th></tr>${report.outcomes.filter(({ workload }) => workload === id).map(row)}</tbody>`,
+  );
+  return html`<section><h2>Every number</h2><div class="scroll"><table><thead><tr>${columns.map((column) => html`<th>${column}</th>`)}</tr></thead>${groups}</table></div></section>`;
 }
 
-function row(outcome: Outcome, first: boolean): Html {
-  const { workload, competitor, timing, verdict, refusal } = outcome;
-  const call = html`<td class="call">${first ? workload : ''}</td><td>${competitor}</td>`;
+function row({ competitor, timing, verdict, refusal, usefulGigaflopsPerSecond, gigabytesPerSecond, limitShare, peakBytes }: Outcome): Html {
   const checked = verdict === null ? '' : verdict.compared === verdict.elements ? 'all' : formatShare(verdict.compared / verdict.elements);
   const error = verdict === null ? html`<td></td><td></td><td></td>` : html`<td>${verdict.maxAbsError.toExponential(1)}</td><td${verdict.passed ? nothing : markup(' class="bad"')}>${formatShare(verdict.worstShare)}</td><td>${checked}</td>`;
-  if (timing === null) return html`<tr${first ? markup(' class="first"') : nothing}>${call}<td colspan="7" class="refusal">${refusal ?? ''}</td>${error}</tr>`;
+  if (timing === null) return html`<tr><td>${competitor}</td><td colspan="7" class="refusal">${refusal}</td>${error}</tr>`;
   const number = (value: number | null, format: (value: number) => string): Html => html`<td>${value === null ? '–' : format(value)}</td>`;
-  return html`<tr${first ? markup(' class="first"') : nothing}>${call}<td><b>${formatMilliseconds(timing.median)}</b></td><td>${formatMilliseconds(timing.min)} … ${formatMilliseconds(timing.max)}</td><td>${timing.runs}</td>${number(outcome.usefulGigaflopsPerSecond, threeDigits)}${number(outcome.gigabytesPerSecond, threeDigits)}${number(outcome.limitShare, formatShare)}${number(outcome.peakBytes, formatBytes)}${error}</tr>`;
+  return html`<tr><td>${competitor}</td><td><b>${formatMilliseconds(timing.median)}</b></td><td>${formatMilliseconds(timing.min)} … ${formatMilliseconds(timing.max)}</td><td>${timing.runs}</td>${number(usefulGigaflopsPerSecond, threeDigits)}${number(gigabytesPerSecond, threeDigits)}${number(limitShare, formatShare)}${number(peakBytes, formatBytes)}${error}</tr>`;
 }
 
 function method(report: Report): Html {
   const { machine, limits } = report;
   const rows = Object.entries(limits).map(([name, limit]) => html`<tr><td>${name}</td><td>${limit.description}</td><td>${limit.threads}</td><td>${threeDigits(limit.gigaflopsPerSecond)} GFLOP/s</td><td>${threeDigits(limit.readGigabytesPerSecond)} GB/s</td><td>${threeDigits(limit.copyGigabytesPerSecond)} GB/s</td></tr>`);
-  const verdict = report.outcomes.find((outcome) => outcome.verdict !== null)?.verdict;
-  const bound = verdict === null || verdict === undefined ? nothing : html`, |got − want| ≤ ${verdict.atol} + ${verdict.rtol} · |want|`;
   return html`<section class="method"><h2>Machine, limits and method</h2>
 <p>${machine.processor}, ${machine.platform}, ${machine.runtime}, ${machine.engine}.</p>
 <div class="scroll"><table><thead><tr><th>limit</th><th>what</th><th>threads</th><th>multiply-add</th><th>read</th><th>copy</th></tr></thead><tbody>${rows}</tbody></table></div>
 <ul>
-<li>First right, then fast: each call is compared with the float64 reference before it is timed${bound}; what fails is not timed. Large results are compared on the first and last heads and evenly spaced rows; “checked” says how much.</li>
+<li>First right, then fast: each call is compared with the float64 reference before it is timed, by the tolerance of the conformance suite: a bound on |got − want| that grows with the square roots of width and length, as rounding errors do. What fails is not timed. Large results are compared on the first and last heads and evenly spaced rows; “checked” says how much.</li>
 <li>Competitors take turns within one run. A time is the median of a call with inputs in place and outputs reused; compiling and copying in are not in it.</li>
 <li>FLOP counts 2 · allowed pairs · (key width + value width); exponentials are not counted. GB counts query, key, value and output once.</li>
 <li>Rotary and learned positions act before the timed call, as in a model whose cache holds rotated keys. Inputs are random N(0, 1) unless a file was given.</li>

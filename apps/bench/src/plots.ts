@@ -4,13 +4,13 @@ import * as Plot from '@observablehq/plot';
 import { parseHTML } from 'linkedom';
 import { formatMilliseconds, formatShare } from './format.ts';
 
-/** A length of a bar, with what it belongs to. */
+/** A row of a plot. */
 export interface Bar {
   readonly label: string;
   readonly value: number;
   /** A CSS colour. */
   readonly color: string;
-  /** Shown at the end of the bar. */
+  /** Shown at its end. */
   readonly text: string;
 }
 
@@ -34,39 +34,68 @@ export interface ErrorPoint {
 const width = 440;
 const fontSize = 12;
 
-/** Horizontal bars from zero, one a row, in the order given. */
-export function barPlot(bars: readonly Bar[], options: { readonly label: string; readonly limit?: number }): string {
-  const longest = Math.max(...bars.map(({ value }) => value), options.limit ?? 0);
+// Beyond this ratio short bars cannot be told apart, and a logarithmic axis says more.
+const widestLinear = 30;
+
+/** One value a row, in the order given: bars from zero, or points on a logarithmic axis where the values differ too much for that. */
+export function valuePlot(bars: readonly Bar[], label: string): string {
+  const values = bars.map(({ value }) => value);
+  const longest = Math.max(...values);
+  const shortest = Math.min(...values.filter((value) => value > 0));
+  const logarithmic = longest / shortest > widestLinear && values.every((value) => value > 0);
+  const left = labelMargin(bars.map((bar) => bar.label));
+  const plotWidth = width - left - marginRight;
+  // The share of the width that the longest bar may take, so that its text fits behind it.
+  const share = 1 - (12 + textWidth(Math.max(...bars.map(({ text }) => text.length)))) / plotWidth;
+  const first = logarithmic ? shortest / 3 : 0;
+  const domain = [first, logarithmic ? first * (longest / first) ** (1 / share) : longest / share];
+  const x = { label: null, domain, axis: null, type: logarithmic ? ('log' as const) : ('linear' as const) };
+  const title = (bar: Bar): string => `${bar.label}: ${bar.text}`;
+  const marks = logarithmic
+    ? [
+        Plot.gridX(powersOfTen(domain), { stroke: 'var(--rule)', strokeOpacity: 1 }),
+        Plot.ruleY(bars, { x1: first, x2: 'value', y: 'label', stroke: 'color', strokeWidth: 2, strokeOpacity: 0.4 }),
+        Plot.dot(bars, { x: 'value', y: 'label', fill: 'color', r: 7, title }),
+      ]
+    : [Plot.barX(bars, { x: 'value', y: 'label', fill: 'color', insetTop: 5, insetBottom: 5, rx2: 3, title }), Plot.ruleX([0], { stroke: 'var(--axis)' })];
   return draw({
-    height: 46 + bars.length * 34,
-    marginLeft: labelMargin(bars.map(({ label }) => label)),
-    marginRight: 12,
-    x: { label: null, ticks: 4, grid: true, tickFormat: '~s', domain: [0, longest * 1.32], axis: null },
-    y: { label: null, domain: bars.map(({ label }) => label), tickSize: 0 },
+    height: (logarithmic ? 24 : 14) + bars.length * rowHeight,
+    marginTop: 4,
+    marginBottom: logarithmic ? 20 : 10,
+    marginLeft: left,
+    marginRight,
+    x,
+    y: { label: null, domain: bars.map((bar) => bar.label), tickSize: 0 },
     marks: [
-      Plot.barX(bars, { x: 'value', y: 'label', fill: 'color', insetTop: 4, insetBottom: 4, rx2: 3, title: ({ label, text }: Bar) => `${label}: ${text}` }),
-      Plot.text(bars, { x: 'value', y: 'label', text: 'text', textAnchor: 'start', dx: 6, fill: 'var(--ink)' }),
-      Plot.ruleX([0], { stroke: 'var(--axis)' }),
+      ...marks,
+      Plot.text(bars, { x: 'value', y: 'label', text: 'text', textAnchor: 'start', dx: logarithmic ? 13 : 6, fill: 'var(--ink)', ...halo }),
+      Plot.text(logarithmic ? ['each line is ten times the one before'] : [], { text: (text: string) => text, frameAnchor: 'bottom-right', dy: 14, fontSize: 10, fill: 'var(--soft)' }),
     ],
-    ariaLabel: options.label,
+    ariaLabel: label,
   });
 }
 
+const marginRight = 8;
+// Keeps text readable where a gridline passes behind it.
+const halo = { stroke: 'var(--surface)', strokeWidth: 4 } as const;
+const rowHeight = 32;
+const curveHeight = 300;
+
 /** Time against tokens, both logarithmic, so that a quadratic cost is a straight line of slope two. */
 export function curvePlot(points: readonly CurvePoint[], label: string): string {
-  const ends = lastOfEach(points);
   const lengths = [...new Set(points.map(({ tokens }) => tokens))].sort((a, b) => a - b);
+  const ends = spread(lastOfEach(points), points);
   return draw({
-    height: 300,
+    height: curveHeight,
     marginLeft: 58,
-    marginRight: 84,
+    marginRight: 14 + textWidth(Math.max(...points.map(({ name }) => name.length))),
     marginBottom: 40,
-    x: { type: 'log', label: 'tokens →', ticks: lengths, tickFormat: String, grid: false },
-    y: { type: 'log', label: null, grid: true, ticks: 4, tickFormat: formatMilliseconds },
+    x: { type: 'log', label: 'tokens →', ticks: lengths, tickFormat: String },
+    y: { type: 'log', label: null, grid: true, ticks: powersOfTen([Math.min(...points.map(({ milliseconds }) => milliseconds)), Math.max(...points.map(({ milliseconds }) => milliseconds))]), tickFormat: formatMilliseconds },
     marks: [
       Plot.line(points, { x: 'tokens', y: 'milliseconds', z: 'name', stroke: 'color', strokeWidth: 2 }),
       Plot.dot(points, { x: 'tokens', y: 'milliseconds', fill: 'color', r: 4, stroke: 'var(--surface)', strokeWidth: 1.5, title: ({ name, tokens, milliseconds }: CurvePoint) => `${name}, ${tokens} tokens: ${formatMilliseconds(milliseconds)}` }),
-      Plot.text(ends, { x: 'tokens', y: 'milliseconds', text: 'name', textAnchor: 'start', dx: 9, fill: 'var(--ink)' }),
+      Plot.text(ends, { x: 'tokens', y: 'milliseconds', text: 'name', textAnchor: 'start', dx: 9, fill: 'var(--ink)', ...halo }),
     ],
     ariaLabel: label,
   });
@@ -78,34 +107,56 @@ function lastOfEach(points: readonly CurvePoint[]): readonly CurvePoint[] {
   return [...ends.values()];
 }
 
+/** Moves labels up until none covers another. */
+function spread(ends: readonly CurvePoint[], points: readonly CurvePoint[]): readonly CurvePoint[] {
+  const logs = points.map(({ milliseconds }) => Math.log(milliseconds));
+  const gap = ((Math.max(...logs) - Math.min(...logs)) * (fontSize + 2)) / (curveHeight - 50);
+  let below = -Infinity;
+  return [...ends]
+    .sort((a, b) => a.milliseconds - b.milliseconds)
+    .map((end) => {
+      below = Math.max(Math.log(end.milliseconds), below + gap);
+      return { ...end, milliseconds: Math.exp(below) };
+    });
+}
+
 /** Errors as shares of the tolerance on a logarithmic axis, with the tolerance as a line. */
 export function errorPlot(points: readonly ErrorPoint[], label: string): string {
   const shares = points.map(({ share }) => share).filter((share) => share > 0);
-  const least = Math.min(1e-3, ...shares) / 2;
-  const most = Math.max(3, ...shares.filter(Number.isFinite)) * 1.5;
+  const least = Math.min(1e-2, ...shares) / 2;
+  const most = Math.max(2, ...shares.filter(Number.isFinite)) * 1.5;
   const shown = points.map((point) => ({ ...point, share: Math.min(most, Math.max(least, point.share)) }));
   const labels = [...new Set(points.map((point) => point.label))];
   return draw({
-    height: 74 + labels.length * 34,
-    marginTop: 30,
+    height: 62 + labels.length * rowHeight,
+    marginTop: 24,
     marginLeft: labelMargin(labels),
-    marginRight: 16,
+    marginRight,
     marginBottom: 36,
-    x: { type: 'log', domain: [least, most], label: 'share of the tolerance →', ticks: 4, tickFormat: formatShare, grid: true },
+    x: { type: 'log', domain: [least, most], label: 'share of the tolerance →', ticks: powersOfTen([least, most]), tickFormat: formatShare, grid: true },
     y: { label: null, domain: labels, tickSize: 0 },
     marks: [
       Plot.ruleX([1], { stroke: 'var(--bad)', strokeWidth: 2 }),
-      Plot.text(['tolerance'], { x: 1, text: (text: string) => text, frameAnchor: 'top', dy: -14, fill: 'var(--bad)' }),
-      Plot.ruleY(shown, { x1: least, x2: 'share', y: 'label', stroke: 'color', strokeOpacity: 0.35 }),
+      Plot.text(['tolerance'], { x: 1, text: (text: string) => text, frameAnchor: 'top', dy: -15, fill: 'var(--bad)' }),
       Plot.dot(shown, { x: 'share', y: 'label', fill: 'color', r: 5, stroke: 'var(--surface)', strokeWidth: 1.5, title: 'title' }),
     ],
     ariaLabel: label,
   });
 }
 
+function powersOfTen([least = 1, most = 1]: readonly number[]): readonly number[] {
+  const first = Math.ceil(Math.log10(least) - 1e-9);
+  const count = Math.max(0, Math.floor(Math.log10(most) + 1e-9) - first + 1);
+  return Array.from({ length: count }, (_, index) => 10 ** (first + index));
+}
+
 function labelMargin(labels: readonly string[]): number {
-  const longest = Math.max(...labels.map((label) => label.length));
-  return Math.min(190, 14 + longest * 6.6);
+  return 12 + textWidth(Math.max(...labels.map((label) => label.length)));
+}
+
+/** A generous guess, since nothing here can measure text. */
+function textWidth(characters: number): number {
+  return characters * fontSize * 0.58;
 }
 
 function draw(options: Plot.PlotOptions): string {

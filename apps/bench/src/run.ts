@@ -1,6 +1,6 @@
 /** Checks, measures and times every workload on every competitor. */
 import { bytesPerElement, isAttentionError } from '@heed/core';
-import { compare, computeExpected, type Expected } from './check.ts';
+import { boundOf, computeExpected, judge } from './check.ts';
 import type { Competitor, Prepared } from './competitor.ts';
 import { type Inputs, randomInputs } from './inputs.ts';
 import { leastMilliseconds, type Limits } from './limits.ts';
@@ -9,7 +9,6 @@ import { type Contender, measure, type Measurement, type Verdict } from './measu
 import { measurePeakBytes } from './memory.ts';
 import type { Progress } from './progress.ts';
 import { type Outcome, recordsOf, type Report, type Subject, totalsOf } from './results.ts';
-import { tolerances } from './tolerance.ts';
 import { leastBytes, usefulFlops, type Workload } from './workloads.ts';
 
 /** What a run needs. */
@@ -70,11 +69,12 @@ interface Ready {
 async function runWorkload(plan: RunPlan, workload: Workload): Promise<readonly Outcome[]> {
   const inputs = plan.recorded.get(workload.id) ?? randomInputs(workload);
   const expected = await computeExpected(workload, inputs);
+  const bound = boundOf(workload, inputs, expected);
   const ready = new Map<Competitor, Ready>();
   const refused = new Map<Competitor, string>();
   try {
     for (const competitor of plan.competitors) {
-      const made = await makeReady(plan, competitor, workload, inputs, expected);
+      const made = await makeReady(plan, competitor, workload, inputs, (output) => judge(workload, output, expected, bound));
       if (typeof made === 'string') refused.set(competitor, made);
       else ready.set(competitor, made);
     }
@@ -92,7 +92,7 @@ async function runWorkload(plan: RunPlan, workload: Workload): Promise<readonly 
 }
 
 /** Prepares, runs once under the eye of the memory meter, and compares with the reference; or says why not. */
-async function makeReady(plan: RunPlan, competitor: Competitor, workload: Workload, inputs: Inputs, expected: Expected): Promise<Ready | string> {
+async function makeReady(plan: RunPlan, competitor: Competitor, workload: Workload, inputs: Inputs, judged: (output: Float64Array) => Verdict): Promise<Ready | string> {
   const reason = competitor.refuses(workload);
   if (reason !== null) return reason;
   const longest = (plan.seconds * 1000) / 3;
@@ -104,7 +104,7 @@ async function makeReady(plan: RunPlan, competitor: Competitor, workload: Worklo
     const prepareMilliseconds = performance.now() - start;
     const { layer, batch, queryLength, dtype } = workload;
     const peakBytes = await measurePeakBytes(prepared, batch * layer.heads * queryLength * layer.valueDim * bytesPerElement[dtype]);
-    return { competitor, prepared, prepareMilliseconds, peakBytes, verdict: compare(workload, await prepared.output(), expected, tolerances[dtype]) };
+    return { competitor, prepared, prepareMilliseconds, peakBytes, verdict: judged(await prepared.output()) };
   } catch (error) {
     if (isAttentionError(error)) return `failed with ${error.code}: ${error.message}`;
     throw error;

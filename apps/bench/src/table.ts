@@ -8,7 +8,7 @@ export function renderTable(report: Report): string {
     `${subjectTitle(report)} on ${machine.processor}, ${machine.threads} threads, ${machine.runtime}`,
     ...Object.entries(report.limits).map(([name, limit]) => `limit ${name}: ${threeDigits(limit.gigaflopsPerSecond)} GFLOP/s, read ${threeDigits(limit.readGigabytesPerSecond)} GB/s, copy ${threeDigits(limit.copyGigabytesPerSecond)} GB/s`),
     '',
-    ...columns([header, ...report.workloads.flatMap((workload) => workloadRows(report, workload.id, workload.layer.count))]),
+    ...columns([header, ...report.workloads.flatMap((workload) => workloadRows(report, workload.id, workload.phase === 'curve' ? 1 : workload.layer.count))]),
     '',
     ...columns(report.totals.length === 0 ? [] : [['whole model', 'prefill', 'per generated token', `with ${subject.decode} generated`], ...report.totals.map((total) => totalRow(total, subject.decode))]),
     '',

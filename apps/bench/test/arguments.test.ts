@@ -1,0 +1,55 @@
+import { isAttentionError } from '@heed/core';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { helpText, parseArguments } from '../src/arguments.ts';
+
+function codeOf(argv: readonly string[]): string {
+  try {
+    parseArguments(argv);
+  } catch (error) {
+    if (isAttentionError(error)) return error.code;
+    throw error;
+  }
+  return 'none';
+}
+
+describe('the command line', () => {
+  test('asks for the default model on everything when it says nothing', () => {
+    expect(parseArguments([])).toMatchObject({ help: false, suite: 'model', model: null, tokens: null, decode: null, batch: 1, dtype: null, backends: null, peers: null, json: null });
+  });
+
+  test('is read with and without the lone -- that package managers pass on', () => {
+    const argv = ['--model', 'llama-3.2-1b', '--tokens', '512', '--decode', '0', '--dtype', 'bf16', '--backend', 'reference', '--backend', 'cpu', '--peer', 'none', '--json', 'f.json'];
+    const asked = parseArguments(argv);
+    expect(asked).toMatchObject({ model: 'llama-3.2-1b', tokens: 512, decode: 0, dtype: 'bf16', backends: ['reference', 'cpu'], peers: [], json: 'f.json' });
+    expect(parseArguments(['--', ...argv])).toEqual(asked);
+  });
+
+  const refused: readonly (readonly string[])[] = [
+    ['--tokens', '0'],
+    ['--tokens', '-5'],
+    ['--tokens', '1e3'],
+    ['--tokens', 'many'],
+    ['--batch', '1.5'],
+    ['--dtype', 'f64'],
+    ['--suite', 'nothing'],
+    ['--nothing'],
+    ['gpt2'],
+    ['--model', 'gpt2', '--config', 'config.json'],
+    ['--suite', 'cpu', '--tokens', '5'],
+    ['--tensors', 'f.safetensors', '--tokens', '5'],
+  ];
+  test.each(refused.map((argv) => [argv.join(' '), argv] as const))('refuses %s', (_, argv) => {
+    expect(codeOf(argv)).toBe('invalid-argument');
+  });
+
+  test('is read or refused with a typed error, whatever it holds', () => {
+    const word = fc.oneof(fc.string(), fc.constantFrom('--model', '--tokens', '--suite', '--', '-h', '--json', '7'));
+    fc.assert(fc.property(fc.array(word, { maxLength: 5 }), (argv) => { expect(['none', 'invalid-argument']).toContain(codeOf(argv)); }));
+  });
+
+  test('has help for every option', () => {
+    const text = helpText(['reference'], ['plain-js']);
+    for (const option of ['model', 'config', 'tensors', 'suite', 'tokens', 'decode', 'batch', 'dtype', 'backend', 'peer', 'seconds', 'json', 'help']) expect(text).toContain(`--${option}`);
+  });
+});
