@@ -1,6 +1,7 @@
 import { AttentionError } from './errors.ts';
 import { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16 } from './half.ts';
 import type { Runtime } from './backend.ts';
+import { show } from './validate/show.ts';
 
 /** Storage types. f16 and bf16 are storage only: sums are float32 or wider (L9). Booleans are u8, 0 or 1. */
 export const dtypes = ['f64', 'f32', 'f16', 'bf16', 'i32', 'i8', 'u8'] as const;
@@ -115,7 +116,7 @@ export function tensor(data: TypedArray | readonly number[], shape: readonly num
   if (dtype === undefined) {
     throw new AttentionError('invalid-dtype', `A ${array.constructor.name} does not tell its dtype.`, "Pass { dtype: 'f16' } or { dtype: 'bf16' } for a Uint16Array.");
   }
-  if (!dtypes.includes(dtype)) throw new AttentionError('invalid-dtype', `Got dtype '${String(dtype)}'.`, `Expected one of ${dtypes.join(', ')}.`);
+  if (!dtypes.includes(dtype)) throw new AttentionError('invalid-dtype', `Got dtype ${show(dtype)}.`, `Expected one of ${dtypes.join(', ')}.`);
   if (allocateArray(dtype, 0).constructor.name !== array.constructor.name) {
     throw new AttentionError('invalid-dtype', `Got a ${array.constructor.name} for dtype ${dtype}.`, `Pass a ${allocateArray(dtype, 0).constructor.name}.`);
   }
@@ -201,27 +202,38 @@ export function slice(original: HostTensor, axis: number, start: number, end: nu
 
 /** The elements as float64, dense, row-major: what the reference reads and what comparisons read. */
 export function toFloat64(source: HostTensor): Float64Array {
-  const view = source.view();
   const result = new Float64Array(elementCount(source.shape));
-  const read = reader(source.dtype, view);
-  const rank = source.shape.length;
-  const index = source.shape.map(() => 0);
-  let at = 0;
-  for (let flat = 0; flat < result.length; flat++) {
-    result[flat] = read(at);
-    for (let axis = rank - 1; axis >= 0; axis--) {
-      const stride = source.strides[axis] ?? 0;
+  const read = reader(source.dtype, source.view());
+  visit(source, (flat, offset) => (result[flat] = read(offset)));
+  return result;
+}
+
+/** Writes dense, row-major numbers through the strides of a tensor, encoded as {@link encode} does. */
+export function encodeInto(values: ArrayLike<number>, target: HostTensor): void {
+  const view = target.view();
+  const convert = encoder(target.dtype);
+  visit(target, (flat, offset) => (view[offset] = convert(values[flat] ?? 0)));
+}
+
+/** Every element in row-major order: its place in that order, and its offset in memory. */
+function visit({ shape, strides }: Tensor, use: (flat: number, offset: number) => void): void {
+  const count = elementCount(shape);
+  const index = shape.map(() => 0);
+  let offset = 0;
+  for (let flat = 0; flat < count; flat++) {
+    use(flat, offset);
+    for (let axis = shape.length - 1; axis >= 0; axis--) {
+      const stride = strides[axis] ?? 0;
       const next = (index[axis] ?? 0) + 1;
-      at += stride;
-      if (next < (source.shape[axis] ?? 0)) {
+      offset += stride;
+      if (next < (shape[axis] ?? 0)) {
         index[axis] = next;
         break;
       }
-      at -= next * stride;
+      offset -= next * stride;
       index[axis] = 0;
     }
   }
-  return result;
 }
 
 /** Reads element `index` of an array as a number, decoding f16 and bf16. */
@@ -234,7 +246,14 @@ export function reader(dtype: DType, view: TypedArray): (index: number) => numbe
 /** Numbers stored as `dtype`, dense: floats rounded to nearest even, overflow to ±∞ (L9); integers truncated by the array. */
 export function encode(values: ArrayLike<number>, dtype: DType): TypedArray {
   const result = allocateArray(dtype, values.length);
-  const convert = dtype === 'f16' ? encodeFloat16 : dtype === 'bf16' ? encodeBfloat16 : (value: number) => value;
+  const convert = encoder(dtype);
   for (let index = 0; index < result.length; index++) result[index] = convert(values[index] ?? 0);
   return result;
+}
+
+/** What an array of this dtype is given for a number. */
+function encoder(dtype: DType): (value: number) => number {
+  if (dtype === 'f16') return encodeFloat16;
+  if (dtype === 'bf16') return encodeBfloat16;
+  return (value) => value;
 }
