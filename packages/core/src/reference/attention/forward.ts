@@ -177,7 +177,16 @@ export class Forward {
   /** Pass 7: ⊕ over the row's keys, one number for each channel; NaN throughout a poisoned row. The row is not empty. */
   aggregate(head: Head, row: Row): Float64Array {
     const { reduction } = this.operands.call.request.variant.aggregation;
-    return new Float64Array(this.operands.valueDim).map((_, channel) => (row.poisoned ? Number.NaN : reduceChannel(reduction, row.weights, row.keys.map((key) => head.values[key]?.[channel] ?? Number.NaN))));
+    const { valueDim } = this.operands;
+    if (row.poisoned) return new Float64Array(valueDim).fill(Number.NaN);
+    const values = row.keys.map((key) => head.values[key] ?? new Float64Array(valueDim).fill(Number.NaN));
+    if (reduction !== 'sum') return new Float64Array(valueDim).map((_, channel) => reduceChannel(reduction, row.weights, values.map((value) => value[channel] ?? Number.NaN)));
+    const sum = new Float64Array(valueDim);
+    values.forEach((value, index) => {
+      const weight = row.weights[index] ?? Number.NaN;
+      for (let channel = 0; channel < valueDim; channel++) sum[channel] = (sum[channel] ?? 0) + weight * (value[channel] ?? Number.NaN);
+    });
+    return sum;
   }
 
   /** Pass 8: finish, at a query row. */
@@ -194,10 +203,9 @@ export class Forward {
   }
 }
 
-/** ⊕ of weighted values, as Reduction says, around the largest term. */
-export function reduceChannel(reduction: Reduction, weights: Float64Array, values: readonly number[]): number {
+/** ⊕ of the weighted values of one channel that is no plain sum: their largest, or ln Σ w e^v around the largest value. */
+export function reduceChannel(reduction: Exclude<Reduction, 'sum'>, weights: Float64Array, values: readonly number[]): number {
   const weighted = (value: number, index: number): number => (weights[index] ?? 0) * value;
-  if (reduction === 'sum') return values.reduce((sum, value, index) => sum + weighted(value, index), 0);
   if (reduction === 'max') return values.reduce((largest, value, index) => Math.max(largest, weighted(value, index)), -Infinity);
   const largest = values.reduce((a, b) => Math.max(a, b), -Infinity);
   if (largest === -Infinity) return -Infinity;
