@@ -34,7 +34,8 @@ export interface Arguments {
 const defaultSeconds = 30;
 
 /** What `--help` prints. */
-export function helpText(backends: readonly string[], peers: readonly string[]): string {
+export function helpText(competitors: readonly { readonly name: string; readonly role: 'backend' | 'peer' }[]): string {
+  const [backends, peers] = (['backend', 'peer'] as const).map((role) => competitors.filter((one) => one.role === role).map(({ name }) => name).join(', '));
   return `heed bench: how fast, how exact and how large is attention of a model on this machine, on each backend?
 
 usage: pnpm start [options]
@@ -51,8 +52,8 @@ what to measure
   --dtype <type>       ${benchDtypes.join(', ')} (default f32, or that of --tensors)
 
 with what
-  --backend <name>     ${backends.join(', ')} (default all; may be repeated)
-  --peer <name>        ${peers.join(', ')} or none (default all; may be repeated)
+  --backend <name>     ${backends ?? ''} (default all; may be repeated)
+  --peer <name>        ${peers ?? ''} or none (default all; may be repeated)
   --seconds <n>        time to spend on measuring (default ${defaultSeconds})
 
 results go to bench-results/<time>.json and bench-results/<time>.html

@@ -1,27 +1,25 @@
 import { type AttentionRequest, type Backend, isHostTensor, type Tensor, toFloat64 } from '@heed/core';
 import { createReferenceBackend } from '@heed/core/reference';
 import type { Competitor, Prepared } from './competitor.ts';
+import type { CompetitorSource } from './competitors.ts';
 import type { Inputs } from './inputs.ts';
 import { javascriptLimit } from './limits.ts';
 import { tablesOf, variantOf } from './variants.ts';
 import type { Workload } from './workloads.ts';
 
-/** How to get a backend, and what it is measured against. */
-export interface BackendSource {
-  readonly name: string;
-  /** Which of the measured limits binds it. */
-  readonly limit: string;
-  /** Starts it with a runtime of its own. */
-  create(): Promise<Backend> | Backend;
-}
-
 /** Every backend that `--backend` takes. Adding one is adding a row. */
-export const backendSources: readonly BackendSource[] = [{ name: 'reference', limit: javascriptLimit, create: () => createReferenceBackend() }];
+export const backendSources: readonly CompetitorSource[] = [
+  { name: 'reference', role: 'backend', start: () => competitorOf(createReferenceBackend(), javascriptLimit) },
+];
 
-/** A heed backend as the bench sees it. */
-export function competitorOf({ name, limit }: BackendSource, backend: Backend): Competitor {
+/**
+ * A heed backend as the bench sees it.
+ *
+ * @param limit which of the measured limits binds it
+ */
+export function competitorOf(backend: Backend, limit: string): Competitor {
   return {
-    name,
+    name: backend.name,
     role: 'backend',
     limit,
     refuses(workload) {

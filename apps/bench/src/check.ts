@@ -4,10 +4,10 @@
 import { type Bound, compare, float32Attention, float32Threshold, noDifference, worse } from '@heed/conformance';
 import { type AttentionKernel, type HostTensor, isHostTensor, restride, slice, tensor, toFloat64 } from '@heed/core';
 import { createReferenceBackend } from '@heed/core/reference';
-import { type Inputs, type Parameters } from './inputs.ts';
+import type { Inputs, Parameters } from './inputs.ts';
 import type { Verdict } from './measure.ts';
 import { tablesOf, variantOf } from './variants.ts';
-import { type Workload } from './workloads.ts';
+import type { Workload } from './workloads.ts';
 
 /** Evenly spaced query rows of one key head's group in one sequence. */
 export interface Sample {

@@ -173,7 +173,8 @@ function generator(maxTokens: number): Omit<Model, 'name' | 'layers'> {
 function slidingWindow(config: Fields, { window: fallback, windowFlag = false }: DecoderDefaults): number | null {
   if (fallback === undefined || (windowFlag && !config.flag('use_sliding_window', false))) return null;
   // gpt-oss writes 0 for "no window".
-  return config.indexOrNull('sliding_window', fallback) || null;
+  const window = config.indexOrNull('sliding_window', fallback);
+  return window === 0 ? null : window;
 }
 
 function windowedLayers(config: Fields, count: number, rule: (config: Fields, layer: number) => boolean): number {

@@ -1,46 +1,67 @@
+/**
+ * How much memory one call takes beyond its inputs and outputs, measured in a process of its own, where nothing else has grown the heap before.
+ */
+import { execFile } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import type { Prepared } from './competitor.ts';
 
-/**
- * Bytes that a call takes beyond its inputs and outputs, at the most: the growth of the process over one call, or what the runtime itself
- * counted, whichever is more.
- *
- * The process is read through Linux's high-water mark, which can be reset before the call. Elsewhere the growth can only be seen when it
- * passes everything before it, so there the runtime's own count is the answer, and null where it has none.
- *
- * @param outputBytes what of the growth is the result itself
- */
-export async function measurePeakBytes(prepared: Prepared, outputBytes: number): Promise<number | null> {
-  collectGarbage();
-  const runtimeBefore = prepared.memory?.().bytes ?? 0;
-  const processBefore = resetHighWaterMark();
-  const pending = prepared.run();
-  if (pending !== undefined) await pending;
-  const grown = processBefore === null ? null : readStatus('VmHWM') - processBefore;
-  const counted = prepared.memory === undefined ? null : prepared.memory().peakBytes - runtimeBefore;
-  if (grown === null && counted === null) return null;
-  return Math.max(0, Math.max(grown ?? 0, counted ?? 0) - outputBytes);
+/** What a probe process is told: the command line of the run, and which call of it on whom. */
+export interface MemoryProbe {
+  readonly argv: readonly string[];
+  /** Id of the workload. */
+  readonly workload: string;
+  /** Name of the competitor. */
+  readonly competitor: string;
 }
 
-function collectGarbage(): void {
-  setFlagsFromString('--expose-gc');
-  const collect: unknown = runInNewContext('gc');
-  if (typeof collect === 'function') collect();
-}
+const probeProgram = fileURLToPath(new URL('memory-probe.ts', import.meta.url));
+const longestProbe = 120_000;
 
-/** Sets the high-water mark to what the process holds now and returns that, in bytes; null where there is no such thing. */
-function resetHighWaterMark(): number | null {
+/** Starts a process that makes the call once and reads its peak; null when that fails or nothing can be read here. */
+export async function probePeakBytes(probe: MemoryProbe): Promise<number | null> {
   try {
-    writeFileSync('/proc/self/clear_refs', '5');
-    return readStatus('VmRSS');
+    const { stdout } = await promisify(execFile)(process.execPath, [...process.execArgv, probeProgram, JSON.stringify(probe)], { timeout: longestProbe });
+    const bytes: unknown = JSON.parse(stdout);
+    return typeof bytes === 'number' && bytes >= 0 ? bytes : null;
   } catch {
     return null;
   }
 }
 
-function readStatus(field: string): number {
-  const match = new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(readFileSync('/proc/self/status', 'utf8'));
-  return Number(match?.[1] ?? Number.NaN) * 1024;
+/**
+ * Peak of one call in this process: the growth of its resident memory, or what the runtime itself counted, whichever is more.
+ *
+ * Linux resets the high-water mark before the call. Elsewhere growth shows only where it passes everything before, so the answer is a lower
+ * bound there.
+ *
+ * @param outputBytes what of the growth is the result itself
+ */
+export async function measurePeakBytes(prepared: Prepared, outputBytes: number): Promise<number> {
+  collectGarbage();
+  const runtimeBefore = prepared.memory?.().bytes ?? 0;
+  const highWater = resetHighWaterMark();
+  const before = highWater();
+  await prepared.run();
+  const grown = highWater() - before;
+  const counted = (prepared.memory?.().peakBytes ?? 0) - runtimeBefore;
+  return Math.max(0, Math.max(grown, counted) - outputBytes);
+}
+
+function collectGarbage(): void {
+  setFlagsFromString('--expose-gc');
+  (runInNewContext('gc') as () => void)();
+}
+
+/** Sets the high-water mark of resident memory to what is held now, where that is possible, and returns how to read it, in bytes. */
+function resetHighWaterMark(): () => number {
+  try {
+    writeFileSync('/proc/self/clear_refs', '5');
+    return () => Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? Number.NaN) * 1024;
+  } catch {
+    return () => process.resourceUsage().maxRSS * 1024;
+  }
 }

@@ -1,5 +1,5 @@
 /** The style sheet of the page. Colours are variables, so that the plots follow light and dark as well. */
-export const pageStyle: string = `
+export const pageStyle = `
 :root {
   --surface: #ffffff; --raised: #f6f7f9; --ink: #16191f; --soft: #5a6372; --axis: #aab2bf; --rule: #d5dae2; --bad: #c0262d;
   --backend-0: #2563c9; --backend-1: #0f8a7e; --backend-2: #8b46d6; --backend-3: #1f7a36; --backend-4: #b4317c;

@@ -249,6 +249,6 @@ function method(report: Report): Html {
 <li>Competitors take turns within one run. A time is the median of a call with inputs in place and outputs reused; compiling and copying in are not in it.</li>
 <li>FLOP counts 2 · allowed pairs · (key width + value width); exponentials are not counted. GB counts query, key, value and output once.</li>
 <li>Rotary and learned positions act before the timed call, as in a model whose cache holds rotated keys. Inputs are random N(0, 1) unless a file was given.</li>
-<li>Memory is the growth of the process over the first call, or what the runtime itself counted, whichever is more, less the result.</li>
+<li>Memory is the growth of a fresh process over one call, or what the runtime itself counted, whichever is more, less the result; good to about a mebibyte.</li>
 </ul></section>`;
 }

@@ -1,12 +1,11 @@
 /** Checks, measures and times every workload on every competitor. */
-import { bytesPerElement, isAttentionError } from '@heed/core';
+import { isAttentionError } from '@heed/core';
 import { boundOf, computeExpected, judge } from './check.ts';
 import type { Competitor, Prepared } from './competitor.ts';
 import { type Inputs, randomInputs } from './inputs.ts';
 import { leastMilliseconds, type Limits } from './limits.ts';
 import type { Machine } from './machine.ts';
 import { type Contender, measure, type Measurement, type Verdict } from './measure.ts';
-import { measurePeakBytes } from './memory.ts';
 import type { Progress } from './progress.ts';
 import { type Outcome, recordsOf, type Report, type Subject, totalsOf } from './results.ts';
 import { leastBytes, usefulFlops, type Workload } from './workloads.ts';
@@ -23,6 +22,8 @@ export interface RunPlan {
   /** Seconds to spend on measuring, all together. */
   readonly seconds: number;
   readonly progress: Progress;
+  /** Peak memory of one call beyond inputs and outputs, by workload id and competitor name; null where it cannot be measured. */
+  probePeakBytes(workload: string, competitor: string): Promise<number | null>;
 }
 
 /** Runs the plan. A competitor that fails on a workload is reported there and goes on with the next. */
@@ -91,7 +92,7 @@ async function runWorkload(plan: RunPlan, workload: Workload): Promise<readonly 
   }
 }
 
-/** Prepares, runs once under the eye of the memory meter, and compares with the reference; or says why not. */
+/** Prepares, runs once, and compares with the reference; or says why not. */
 async function makeReady(plan: RunPlan, competitor: Competitor, workload: Workload, inputs: Inputs, judged: (output: Float64Array) => Verdict): Promise<Ready | string> {
   const reason = competitor.refuses(workload);
   if (reason !== null) return reason;
@@ -102,9 +103,11 @@ async function makeReady(plan: RunPlan, competitor: Competitor, workload: Worklo
     const start = performance.now();
     const prepared = await competitor.prepare(workload, inputs);
     const prepareMilliseconds = performance.now() - start;
-    const { layer, batch, queryLength, dtype } = workload;
-    const peakBytes = await measurePeakBytes(prepared, batch * layer.heads * queryLength * layer.valueDim * bytesPerElement[dtype]);
-    return { competitor, prepared, prepareMilliseconds, peakBytes, verdict: judged(await prepared.output()) };
+    await prepared.run();
+    const verdict = judged(await prepared.output());
+    // What a curve shows is time; what is wrong needs no further number.
+    const peakBytes = verdict.passed && workload.phase !== 'curve' ? await plan.probePeakBytes(workload.id, competitor.name) : null;
+    return { competitor, prepared, prepareMilliseconds, peakBytes, verdict };
   } catch (error) {
     if (isAttentionError(error)) return `failed with ${error.code}: ${error.message}`;
     throw error;

@@ -49,7 +49,7 @@ describe('the command line', () => {
   });
 
   test('has help for every option', () => {
-    const text = helpText(['reference'], ['plain-js']);
+    const text = helpText([{ name: 'reference', role: 'backend' }, { name: 'plain-js', role: 'peer' }]);
     for (const option of ['model', 'config', 'tensors', 'suite', 'tokens', 'decode', 'batch', 'dtype', 'backend', 'peer', 'seconds', 'json', 'help']) expect(text).toContain(`--${option}`);
   });
 });

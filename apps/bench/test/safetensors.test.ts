@@ -13,7 +13,7 @@ function header(value: unknown): Uint8Array {
 }
 
 /** A file as the format's page describes it, written by hand. */
-function file(head: Uint8Array, data: Uint8Array, claimed: bigint = BigInt(head.length)): Uint8Array {
+function file(head: Uint8Array, data: Uint8Array, claimed = BigInt(head.length)): Uint8Array {
   const bytes = new Uint8Array(prefixBytes + head.length + data.length);
   new DataView(bytes.buffer).setBigUint64(0, claimed, true);
   bytes.set(head, prefixBytes);

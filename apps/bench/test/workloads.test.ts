@@ -1,6 +1,6 @@
 import { isAttentionError } from '@heed/core';
 import { describe, expect, test } from 'vitest';
-import { attentionLayer, causalWindow, models } from '../src/models.ts';
+import { attentionLayer, causalWindow, type Model, models } from '../src/models.ts';
 import { allowedPairs, leastBytes, modelRun, modelWorkloads, suites, suiteWorkloads, usefulFlops, type Workload } from '../src/workloads.ts';
 
 function call(queryLength: number, keyLength: number, layer: Partial<Workload['layer']>): Workload {
@@ -33,9 +33,8 @@ test('bytes count query, key, value and output once, keys by key heads', () => {
 });
 
 describe('a model run', () => {
-  const [gpt2] = models;
   const asked = { tokens: null, decode: null, batch: 1, dtype: 'f32' } as const;
-  const named = (name: string): NonNullable<typeof gpt2> => models.find((model) => model.name === name)!;
+  const named = (name: string): Model => models.find((model) => model.name === name)!;
 
   test.each(models.map(({ name }) => name))('of %s has unique ids, and each layer once in its prompt', (name) => {
     const model = named(name);

@@ -1,11 +1,5 @@
-import type { Competitor } from '../competitor.ts';
+import type { CompetitorSource } from '../competitors.ts';
 import { plainJs } from './plain-js.ts';
 
-/** Somebody else's attention. */
-export interface PeerSource {
-  readonly name: string;
-  create(): Competitor;
-}
-
-/** Every peer that `--peer` takes. Adding one is adding a row. */
-export const peerSources: readonly PeerSource[] = [{ name: 'plain-js', create: plainJs }];
+/** Somebody else's attention: everything that `--peer` takes. Adding one is adding a row. */
+export const peerSources: readonly CompetitorSource[] = [{ name: 'plain-js', role: 'peer', start: plainJs }];

@@ -1,0 +1,56 @@
+import { readFile } from 'node:fs/promises';
+import { basename, dirname, resolve } from 'node:path';
+import { AttentionError } from '@heed/core';
+import type { Arguments } from './arguments.ts';
+import { parseConfig } from './config.ts';
+import type { Inputs } from './inputs.ts';
+import { type Model, models } from './models.ts';
+import { readRecorded, recordedCall } from './recorded-inputs.ts';
+import type { Subject } from './results.ts';
+import { modelRun, modelWorkloads, suiteWorkloads, type Workload } from './workloads.ts';
+
+/** What is to be measured. */
+export interface Work {
+  readonly subject: Subject;
+  readonly workloads: readonly Workload[];
+  readonly recorded: ReadonlyMap<string, Inputs>;
+}
+
+/**
+ * Turns the command line into calls to make, with their inputs where a file has them.
+ *
+ * @throws AttentionError `invalid-argument`, `invalid-file`, `invalid-shape`, `unsupported`
+ */
+export async function plannedWork(asked: Arguments): Promise<Work> {
+  const { suite, batch } = asked;
+  const dtype = asked.dtype ?? 'f32';
+  if (suite !== 'model') return { subject: { name: `suite ${suite}`, tokens: null, decode: 0, batch, dtype }, workloads: suiteWorkloads(suite, batch, dtype), recorded: new Map() };
+  const model = await chosenModel(asked);
+  if (asked.tensors !== null) {
+    const { workload, inputs } = recordedCall(await readRecorded(asked.tensors), model, asked.dtype);
+    const name = `${basename(asked.tensors)}${model === null ? '' : ` in ${model.name}`}`;
+    return { subject: { name, tokens: workload.keyLength, decode: 0, batch: workload.batch, dtype: workload.dtype }, workloads: [workload], recorded: new Map([[workload.id, inputs]]) };
+  }
+  const named = model ?? preset('gpt2');
+  const run = modelRun(named, { ...asked, dtype });
+  return { subject: { name: named.name, ...run }, workloads: modelWorkloads(named, run), recorded: new Map() };
+}
+
+/** The model that was named; null when none was. */
+async function chosenModel({ model, config }: Arguments): Promise<Model | null> {
+  if (config === null) return model === null ? null : preset(model);
+  let text: string;
+  try {
+    text = await readFile(config, 'utf8');
+  } catch (cause) {
+    throw new AttentionError('invalid-file', `Cannot read ${config}.`, 'Check the path and its permissions.', { cause });
+  }
+  // A config.json is named after the folder of its checkpoint.
+  return parseConfig(text, basename(config) === 'config.json' ? basename(dirname(resolve(config))) : basename(config, '.json'));
+}
+
+function preset(name: string): Model {
+  const model = models.find((candidate) => candidate.name === name);
+  if (model === undefined) throw new AttentionError('invalid-argument', `--model is '${name}'.`, `Expected one of ${models.map((candidate) => candidate.name).join(', ')}, or pass --config.`);
+  return model;
+}
