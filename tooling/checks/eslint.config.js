@@ -1,3 +1,4 @@
 import { program } from '@heed/eslint-config';
 
-export default program(import.meta.dirname);
+// Consumers are judged from outside, in the project they are copied to.
+export default [{ ignores: ['consumers/'] }, ...program(import.meta.dirname)];

@@ -1,14 +1,15 @@
 import type { Options } from 'tsup';
 
-/** `new URL('./file.ts', import.meta.url)`: how source finds a file that runs on its own, such as a worker. */
-const fileUrl = /(new URL\(\s*(['"])\.{1,2}\/[^'"]+)\.ts(\2,\s*import\.meta\.url\s*\))/g;
+/** `new URL('./folder/name.ts', import.meta.url)`: how source finds a file that runs on its own, such as a worker. */
+const fileUrl = /(new URL\(\s*(['"]))\.{1,2}\/(?:[\w.-]+\/)*([\w-]+)\.ts(\2,\s*import\.meta\.url\s*\))/g;
 
 /**
  * Build options of a package: ES modules with declarations and source maps, code shared by the entries in one place.
  *
- * Entries keep their path below `src`, except where `entry` names the output itself. A file that is reached by
- * `new URL('./file.ts', import.meta.url)` has to be an entry whose output lies next to the code that names it; its
- * extension is changed to `.js` here, since no bundler looks into that expression.
+ * Entries keep their path below `src`, except where `entry` names the output. Bundling puts all code that is not an entry of
+ * its own into the root of `dist`, and bundlers leave a `new URL` with the path of a source file as it is. So a file that is
+ * found that way has to be an entry by its bare name, and what finds it there is `new URL('./name.js', import.meta.url)`,
+ * which consumers' bundlers know how to follow.
  */
 export function library(entry: readonly string[] | Readonly<Record<string, string>> = ['src/index.ts']): Options {
   return {
@@ -25,7 +26,7 @@ export function library(entry: readonly string[] | Readonly<Record<string, strin
     plugins: [
       {
         name: 'file-urls',
-        renderChunk: (code) => ({ code: code.replace(fileUrl, '$1.js$3') }),
+        renderChunk: (code) => ({ code: code.replace(fileUrl, '$1./$3.js$4') }),
       },
     ],
   };

@@ -10,8 +10,11 @@ export interface Finished {
 /** Where the tools that the checks depend on are installed. */
 const tools = join(import.meta.dirname, '../node_modules/.bin');
 
+/** A program that takes longer hangs. */
+const patience = 120_000;
+
 /**
- * Runs a program to its end. The checks' own tools come first on the PATH.
+ * Runs a program to its end, or for two minutes. The checks' own tools come first on the PATH.
  *
  * A shell finds the `.cmd` files that package managers write on Windows; arguments are our own and hold no spaces there.
  */
@@ -22,6 +25,8 @@ export function run(program: string, args: readonly string[], folder: string, en
     encoding: 'utf8',
     env: { ...process.env, ...environment, PATH: path },
     shell: process.platform === 'win32',
+    timeout: patience,
+    killSignal: 'SIGKILL',
     maxBuffer: 64 * 1024 * 1024,
   });
   return { status: status ?? 1, output: error === undefined ? stdout + stderr : error.message };
