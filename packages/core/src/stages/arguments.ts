@@ -13,3 +13,8 @@ export function requirePositive(member: string, name: string, value: number): vo
     throw new AttentionError('invalid-argument', `${member} got ${name} ${String(value)}.`, 'Expected a finite number above 0.');
   }
 }
+
+/** @throws AttentionError `invalid-argument` unless `seed` is a 32-bit integer */
+export function requireSeed(member: string, seed: number): void {
+  if (typeof seed !== 'number' || (seed | 0) !== seed) throw new AttentionError('invalid-argument', `${member} got seed ${String(seed)}.`, 'Expected a 32-bit integer.');
+}

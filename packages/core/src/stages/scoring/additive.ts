@@ -15,7 +15,7 @@ export interface AdditiveOptions extends ScaleOptions {
  * scale · vᵀ tanh(W_q q + W_k k + b) (Bahdanau 2014, appendix A.1.2). Tables `queryProjection` [width, queryDim], `keyProjection` [width, keyDim],
  * `vector` [width], and `queryProjectionBias` [width] with `bias`. `scale` is 1 unless given. `transformKeys` caches W_k k.
  *
- * The "concat" score vᵀ tanh(W [q; k]) (Luong 2015, equation 8) is this with W = [W_q W_k]. The normalised form (g v/‖v‖, Salimans 2016) is this with
+ * The "concat" score vᵀ tanh(W [q; k]) (Luong 2015, section 3.1) is this with W = [W_q W_k]. The normalised form (g v/‖v‖, Salimans 2016) is this with
  * v/‖v‖ bound as `vector` and g as `scale`.
  *
  * @throws AttentionError `invalid-argument` when width is no positive integer
