@@ -16,7 +16,7 @@ export function tableInterval(table: BoundTable, indices: readonly Interval[]): 
   const highs = indices.map(({ high }, axis) => Math.min((table.sizes[axis] ?? 0) - 1, high));
   if (lows.some((low, axis) => !(low <= (highs[axis] ?? -1)))) return storedRange(table);
   const view = tensor.view();
-  const bool = declaration.type === 'bool';
+  const ends = storedRange(table);
   let least = Infinity;
   let most = -Infinity;
   const scan = (axis: number, base: number): void => {
@@ -25,12 +25,11 @@ export function tableInterval(table: BoundTable, indices: readonly Interval[]): 
     // A repeated axis holds one element, however often it is read.
     const high = stride === 0 ? low : (highs[axis] ?? 0);
     if (axis < indices.length - 1) {
-      for (let index = low; index <= high; index++) scan(axis + 1, base + index * stride);
+      for (let index = low; index <= high && (least > ends.low || most < ends.high); index++) scan(axis + 1, base + index * stride);
       return;
     }
     for (let index = low; index <= high; index++) {
-      const raw = view[base + index * stride] ?? 0;
-      const value = bool ? Number(raw !== 0) : raw;
+      const value = view[base + index * stride] ?? 0;
       if (value < least) least = value;
       if (value > most) most = value;
     }

@@ -4,7 +4,8 @@ import { AttentionError } from '../errors.ts';
 import type { Axis, KnownAxis, TableDeclaration } from '../expression/declarations.ts';
 import { knownAxes, printTable } from '../expression/declarations.ts';
 import type { ScalarType } from '../expression/node.ts';
-import type { DType } from '../tensor.ts';
+import type { DType, HostTensor } from '../tensor.ts';
+import { isContiguous, isHostTensor, spanOf, toFloat64 } from '../tensor.ts';
 import type { AttentionVariant } from '../variant.ts';
 import { show } from './show.ts';
 import type { TransformSite } from './structure.ts';
@@ -77,7 +78,21 @@ function bindTable(
     sizes.push(repeats ? expected : size);
     strides.push(repeats ? 0 : stride);
   }
+  if (declaration.type === 'bool' && isHostTensor(tensor)) checkBooleans(name, tensor);
   return { declaration, tensor, sizes, strides };
+}
+
+/** Backends store booleans in all sorts of ways, so anything but 0 and 1 would mean different things to them. */
+function checkBooleans(name: string, tensor: HostTensor): void {
+  const view = tensor.view();
+  const count = spanOf(tensor.shape, tensor.strides);
+  let bits = 0;
+  if (isContiguous(tensor)) {
+    for (let index = 0; index < count; index++) bits |= view[index] ?? 0;
+  } else {
+    for (const value of toFloat64(tensor)) bits |= value;
+  }
+  if (bits > 1) throw new AttentionError('invalid-table', `Table '${name}' is boolean and holds a number above 1.`, 'Expected 0 (false) and 1 (true) only.');
 }
 
 /** Null for a free axis. */
