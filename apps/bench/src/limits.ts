@@ -23,17 +23,24 @@ export type Limits = Readonly<Record<string, Limit>>;
 export const javascriptLimit = 'javascript';
 
 /** Measures one limit. Takes well under a second. */
-export type MeasureLimit = () => Promise<Limit> | Limit;
+type MeasureLimit = () => Promise<Limit> | Limit;
 
-/** Measures every limit, one after the other. */
-export async function measureLimits(sources: ReadonlyMap<string, MeasureLimit>): Promise<Limits> {
+/** Every limit that can be measured. A runtime with code of its own adds a row. */
+const limitSources: ReadonlyMap<string, MeasureLimit> = new Map([[javascriptLimit, measureJavascriptLimit]]);
+
+/** Measures the limits of these names, one after the other. */
+export async function measureLimits(names: Iterable<string>): Promise<Limits> {
   const limits: Record<string, Limit> = {};
-  for (const [name, source] of sources) limits[name] = await source();
+  for (const name of new Set(names)) {
+    const source = limitSources.get(name);
+    if (source !== undefined) limits[name] = await source();
+  }
   return limits;
 }
 
 /** What one thread of JavaScript reaches here: multiply-add chains in registers, and streams through an array larger than the caches. */
-export function measureJavascriptLimit(now: () => number = () => performance.now()): Limit {
+export function measureJavascriptLimit(): Limit {
+  const now = (): number => performance.now();
   const steps = 2_000_000;
   const stream = new Float64Array(8 * 1024 * 1024).fill(1);
   const copy = new Float64Array(stream.length);

@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import { isAttentionError } from '@heed/core';
 import { helpText, parseArguments } from './arguments.ts';
 import { competitorSources, startCompetitors } from './competitors.ts';
-import { javascriptLimit, measureJavascriptLimit, type MeasureLimit, measureLimits } from './limits.ts';
+import { measureLimits } from './limits.ts';
 import { describeMachine } from './machine.ts';
 import { probePeakBytes } from './memory.ts';
 import { renderPage } from './page.ts';
@@ -38,7 +38,7 @@ async function main(argv: readonly string[]): Promise<number> {
   const progress = createProgress(process.stderr);
   try {
     progress.step('measuring the limits of this machine', 0);
-    const limits = await measureLimits(new Map<string, MeasureLimit>([[javascriptLimit, measureJavascriptLimit]]));
+    const limits = await measureLimits(competitors.map(({ limit }) => limit));
     const report = await runPlan({ ...work, competitors, machine: describeMachine(), limits, seconds: asked.seconds, progress, probePeakBytes: (workload, competitor) => probePeakBytes({ argv, workload, competitor }) });
     console.log(renderTable(report));
     console.log(`written: ${(await writeReport(report, asked.json)).join(', ')}`);

@@ -3,14 +3,14 @@ import type { Outcome, Report } from './results.ts';
 
 /** The whole report as text for a terminal. */
 export function renderTable(report: Report): string {
-  const { machine, subject } = report;
+  const { machine } = report;
   return [
     `${subjectTitle(report)} on ${machine.processor}, ${machine.threads} threads, ${machine.runtime}`,
     ...Object.entries(report.limits).map(([name, limit]) => `limit ${name}: ${threeDigits(limit.gigaflopsPerSecond)} GFLOP/s, read ${threeDigits(limit.readGigabytesPerSecond)} GB/s, copy ${threeDigits(limit.copyGigabytesPerSecond)} GB/s`),
     '',
     ...columns([header, ...report.workloads.flatMap((workload) => workloadRows(report, workload.id, workload.phase === 'curve' ? 1 : workload.layer.count))]),
     '',
-    ...columns(report.totals.length === 0 ? [] : [['whole model', 'prefill', 'per generated token', `with ${subject.decode} generated`], ...report.totals.map((total) => totalRow(total, subject.decode))]),
+    ...columns(totalRows(report)),
     '',
   ].join('\n');
 }
@@ -50,10 +50,15 @@ function cells(outcome: Outcome, ratio: string): readonly string[] {
   ];
 }
 
-function totalRow(total: Report['totals'][number], decode: number): readonly string[] {
-  const { prefillMilliseconds: prefill, decodeMilliseconds: perToken } = total;
+function totalRows({ totals, subject: { decode } }: Report): readonly (readonly string[])[] {
   const shown = (milliseconds: number | null): string => (milliseconds === null ? '–' : formatMilliseconds(milliseconds));
-  return [total.competitor, shown(prefill), shown(perToken), shown(prefill === null || perToken === null ? prefill : prefill + perToken * decode)];
+  if (totals.length === 0) return [];
+  if (decode === 0) return [['whole model', 'all layers'], ...totals.map(({ competitor, prefillMilliseconds }) => [competitor, shown(prefillMilliseconds)])];
+  const rows = totals.map(({ competitor, prefillMilliseconds: prefill, decodeMilliseconds: perToken }) => {
+    const all = prefill === null || perToken === null ? null : prefill + perToken * decode;
+    return [competitor, shown(prefill), shown(perToken), shown(all)];
+  });
+  return [['whole model', 'prompt', 'per generated token', `with ${decode} generated`], ...rows];
 }
 
 /** Pads every column to its widest cell; a row's last cell may be as long as it likes. */
