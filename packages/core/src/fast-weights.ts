@@ -35,7 +35,7 @@ export interface FastWeightOptions {
   readonly transformKey?: readonly RowTransform[];
   /** Of recurrent rules: the factor of what is read. Default 1/√(width of the rows after their transforms). */
   readonly scale?: UniformValue;
-  /** Of recurrent rules that remove nothing: divides by the row sum (Katharopoulos 2020, equation 16), as the normalization `rowSum` does for pairs. `true` is ε = 0. Default false. */
+  /** Of recurrent rules that remove nothing: divides by the row sum (Katharopoulos 2020, equation 16), as the normalization `rowSum` does for pairs. `true` is ε = 1e-6, as there. Default false. */
   readonly rowSum?: boolean | { readonly epsilon: number };
   /** Positions that row transforms read are taken modulo this. Default: the mini-batch for TTT-Linear and TTT-MLP, whose rotary positions start again with it; none for the rest. */
   readonly positionPeriod?: number;
@@ -55,12 +55,13 @@ export function fastWeights(options: FastWeightOptions): FastWeightVariant {
   else if (rowSum !== false && rule.steps.some(({ step }) => step === 'remove')) {
     throw new AttentionError('invalid-variant', `The rule '${rule.name}' removes what it recalls, so its weights have no row sum.`, 'Leave rowSum out.');
   }
+  if (typeof rowSum === 'object' && !(rowSum.epsilon >= 0)) throw new AttentionError('invalid-argument', `rowSum got epsilon ${rowSum.epsilon}.`, 'Expected 0 or more.');
   const positionPeriod = options.positionPeriod ?? (rule.kind === 'gradient' && rule.optimizer.kind === 'accumulate' ? rule.miniBatch : null);
   if (positionPeriod !== null && (!Number.isSafeInteger(positionPeriod) || positionPeriod < 1)) {
     throw new AttentionError('invalid-argument', `fastWeights got positionPeriod ${positionPeriod}.`, 'Expected an integer of 1 or more.');
   }
   const scale = rule.kind === 'recurrent' ? write('transform', '', ({ uniform }) => uniform('scale', options.scale ?? 'inverseSqrtDim')) : null;
-  const epsilon = rowSum === false ? null : write('transform', 'rowSum', ({ uniform }) => uniform('epsilon', rowSum === true ? 0 : rowSum.epsilon));
+  const epsilon = rowSum === false ? null : write('transform', 'rowSum', ({ uniform }) => uniform('epsilon', rowSum === true ? 1e-6 : rowSum.epsilon));
   // Each piece keeps its own uniforms; tables of one name are one table.
   let declarations: Declarations = join(join(rule, scale ?? noDeclarations).declarations, epsilon ?? noDeclarations).declarations;
   const add = (transform: RowTransform): RowTransform => {
