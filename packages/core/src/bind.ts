@@ -1,4 +1,4 @@
-import type { AttentionInputs, AttentionRequest, EnqueueOptions, Runtime } from './backend.ts';
+import type { AttentionInputs, AttentionKernel, AttentionRequest, EnqueueOptions, Runtime } from './backend.ts';
 import type { BlockList } from './block-list.ts';
 import type { EdgeList } from './edge-list.ts';
 import { AttentionError } from './errors.ts';
@@ -10,9 +10,10 @@ import { checkEdgeList } from './validate/edge-list.ts';
 import { checkIntegers, largestInteger } from './validate/integers.ts';
 import { checkInto, checkObserved } from './validate/outputs.ts';
 import { checkRanges } from './validate/ranges.ts';
-import { checkRequest } from './validate/request.ts';
-import { checkRows } from './validate/rows.ts';
-import { bindSequences } from './validate/sequences.ts';
+import { checkRequest, requestDTypes } from './validate/request.ts';
+import { checkRows, checkRowTensor } from './validate/rows.ts';
+import { bindKeySequences, bindSequences } from './validate/sequences.ts';
+import { show } from './validate/show.ts';
 import type { Structure } from './validate/structure.ts';
 import { bindTables, checkTransformTables } from './validate/tables.ts';
 import { bindUniforms, defaultUniforms } from './validate/uniforms.ts';
@@ -87,7 +88,15 @@ export interface Binder {
    * @throws AttentionError whose code says what is wrong: see docs/errors.md. Nothing was written and nothing is held.
    */
   readonly bind: (inputs: AttentionInputs, options?: EnqueueOptions) => BoundCall;
+  /** The same for `transformKeys`: only what key transforms read is needed and checked. */
+  readonly bindKeys: (inputs: KeyInputs) => BoundKeys;
 }
+
+/** What `transformKeys` takes. */
+export type KeyInputs = Parameters<AttentionKernel['transformKeys']>[0];
+
+/** Checked inputs of `transformKeys`: the key heads are all the heads there are, and sequences have no query rows. */
+export type BoundKeys = Pick<BoundCall, 'request' | 'heads' | 'keyHeads' | 'scoreDim' | 'keyRows' | 'sequences' | 'uniforms' | 'tables' | 'headOffset' | 'keysTransformed'>;
 
 export interface BinderOptions {
   /** Tensors of another runtime are refused with `foreign-tensor`. Default: they may be anyone's. */
@@ -103,7 +112,12 @@ export function createBinder(request: AttentionRequest, options: BinderOptions =
   const structure = checkRequest(request);
   const uniforms = defaultUniforms(request.variant, structure.queryWidth);
   const context: Context = { request, structure, uniforms, runtime: options.runtime };
-  return Object.freeze({ request, scoreDim: structure.queryWidth, bind: (inputs: AttentionInputs, enqueue: EnqueueOptions = {}) => bindCall(context, inputs, enqueue) });
+  return Object.freeze({
+    request,
+    scoreDim: structure.queryWidth,
+    bind: (inputs: AttentionInputs, enqueue: EnqueueOptions = {}) => bindCall(context, inputs, enqueue),
+    bindKeys: (inputs: KeyInputs) => bindKeyInputs(context, inputs),
+  });
 }
 
 /**
@@ -159,6 +173,26 @@ function bindCall({ request, structure, uniforms: defaults, runtime }: Context, 
     rowShape,
   };
   if (structure.obligations.length > 0) checkRanges(call, structure.obligations);
+  return call;
+}
+
+function bindKeyInputs({ request, structure, uniforms: defaults, runtime }: Context, inputs: KeyInputs): BoundKeys {
+  const { variant, queryDim, keyDim, valueDim } = request;
+  const scoreDim = structure.queryWidth;
+  const given: unknown = inputs;
+  if (typeof given !== 'object' || given === null) throw new AttentionError('invalid-argument', `Got ${show(given)} for the inputs.`, 'Pass { key }.');
+  const key = checkRowTensor('key', inputs.key, requestDTypes(request).key, keyDim, runtime);
+  const [batch = 0, keyHeads = 0, keyRows = 0] = key.shape;
+  if (keyHeads === 0) throw new AttentionError('invalid-shape', 'key has no heads.', 'Expected at least one.');
+  const sequences = bindKeySequences(inputs, { batch, queryRows: 0, keyRows });
+  const uniforms = bindUniforms(variant, defaults, inputs.uniforms);
+  const transforms = structure.transforms.filter(({ side }) => side === 'key');
+  const needed = new Set(transforms.flatMap(({ transform }) => Object.keys(transform.tables)));
+  const sizes = { batch: sequences.length, head: keyHeads, keyHead: keyHeads, queryLength: 0, keyLength: longest(sequences, 'keyRows'), queryDim, keyDim, valueDim, scoreDim };
+  const tables = bindTables(variant.tables, inputs.tables, sizes, runtime, needed);
+  checkTransformTables(transforms, tables);
+  const call: BoundKeys = { request, heads: keyHeads, keyHeads, scoreDim, keyRows, sequences, uniforms, tables, headOffset: 0, keysTransformed: false };
+  checkRanges(call, structure.obligations.filter(({ side }) => side === 'key'));
   return call;
 }
 

@@ -33,7 +33,7 @@ export { inPlaceRule } from './fast-weights/rules/in-place.ts';
 export type { InPlaceOptions } from './fast-weights/rules/in-place.ts';
 export type { HostPartial, MergeClass, Partial } from './partial.ts';
 export { bind, createBinder } from './bind.ts';
-export type { Binder, BinderOptions, BoundCall, BoundSequence, BoundTable } from './bind.ts';
+export type { Binder, BinderOptions, BoundCall, BoundKeys, BoundSequence, BoundTable, KeyInputs } from './bind.ts';
 export { checkBlockList } from './validate/block-list.ts';
 export type { PlaneSizes } from './validate/block-list.ts';
 export { checkEdgeList } from './validate/edge-list.ts';

@@ -29,9 +29,9 @@ export function checkRows(request: AttentionRequest, inputs: AttentionInputs, sc
     throw new AttentionError('invalid-argument', `keysTransformed is ${show(inputs.keysTransformed)}.`, 'Expected true or false.');
   }
   const dtypes = requestDTypes(request);
-  const query = rowsOf('query', inputs.query, dtypes.query, request.queryDim, runtime);
-  const key = rowsOf('key', inputs.key, dtypes.key, inputs.keysTransformed === true ? scoreDim : request.keyDim, runtime);
-  const value = rowsOf('value', inputs.value, dtypes.value, request.valueDim, runtime);
+  const query = checkRowTensor('query', inputs.query, dtypes.query, request.queryDim, runtime);
+  const key = checkRowTensor('key', inputs.key, dtypes.key, inputs.keysTransformed === true ? scoreDim : request.keyDim, runtime);
+  const value = checkRowTensor('value', inputs.value, dtypes.value, request.valueDim, runtime);
   checkSameOwner(query, key, value);
   const [batch = 0, heads = 0, queryRows = 0] = query.shape;
   const [keyBatch = 0, keyHeads = 0, keyRows = 0] = key.shape;
@@ -47,7 +47,8 @@ export function checkRows(request: AttentionRequest, inputs: AttentionInputs, sc
   return { batch, heads, keyHeads, queryRows, keyRows: pages ?? keyRows };
 }
 
-function rowsOf(name: 'query' | 'key' | 'value', given: unknown, dtype: DType, dim: number, runtime: Runtime | undefined): Tensor {
+/** One of query, key and value: rank 4, the dtype and the width of the request. */
+export function checkRowTensor(name: 'query' | 'key' | 'value', given: unknown, dtype: DType, dim: number, runtime: Runtime | undefined): Tensor {
   const tensor = checkTensor(name, given, runtime);
   const { shape } = tensor;
   if (shape.length !== 4 || shape[3] !== dim) {

@@ -1,5 +1,5 @@
 import type { AttentionInputs, Integers, PositionOffset } from '../backend.ts';
-import type { BoundSequence } from '../bind.ts';
+import type { BoundSequence, KeyInputs } from '../bind.ts';
 import { AttentionError } from '../errors.ts';
 import type { HostTensor, Tensor } from '../tensor.ts';
 import { isHostTensor } from '../tensor.ts';
@@ -78,6 +78,20 @@ export function bindSequences(inputs: AttentionInputs, sizes: CallSizes, positio
     });
   }
   return sequences;
+}
+
+/** The sequences of keys alone: what `transformKeys` is given. */
+export function bindKeySequences({ key, packed, keyOffset, keyPositions }: KeyInputs, sizes: CallSizes): readonly BoundSequence[] {
+  const starts = packed === undefined ? null : checkPacked('packed.key', packed, 'key', sizes.keyRows);
+  const inputs = {
+    query: key,
+    key,
+    value: key,
+    ...(starts === null ? {} : { packed: { query: Array.from(starts, () => 0), key: starts } }),
+    ...(keyOffset === undefined ? {} : { keyOffset }),
+    ...(keyPositions === undefined ? {} : { keyPositions }),
+  };
+  return bindSequences(inputs, sizes, false);
 }
 
 function optional(what: string, given: unknown, count: number, low: number, high: number, code: 'invalid-lengths' | 'invalid-argument'): Integers | null {

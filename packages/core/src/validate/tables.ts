@@ -21,6 +21,7 @@ const none: Readonly<Record<string, BoundTable>> = Object.freeze({});
 /**
  * Every declared table with the strides to read it by.
  *
+ * @param needed the tables that matter; default all
  * @throws AttentionError `missing-table`, `unknown-table`, `invalid-table` (dtype, rank, sizes), and those of a tensor
  */
 export function bindTables(
@@ -28,6 +29,7 @@ export function bindTables(
   given: unknown,
   sizes: AxisSizes,
   runtime: Runtime | undefined,
+  needed?: ReadonlySet<string>,
 ): Readonly<Record<string, BoundTable>> {
   const names = Object.keys(declarations);
   if (given !== undefined && (typeof given !== 'object' || given === null)) throw new AttentionError('invalid-table', `tables is ${show(given)}.`, 'Pass { name: tensor }.');
@@ -39,6 +41,7 @@ export function bindTables(
   const free = new Map<string, { readonly size: number; readonly table: string }>();
   const bound: Record<string, BoundTable> = {};
   for (const [name, declaration] of Object.entries(declarations)) {
+    if (needed !== undefined && !needed.has(name)) continue;
     const tensor: unknown = Object.hasOwn(tensors, name) ? Reflect.get(tensors, name) : undefined;
     if (tensor === undefined) throw new AttentionError('missing-table', `Table '${name}' is not given.`, `Pass tables: { ${name}: a tensor ${printTable(declaration)} }.`);
     bound[name] = bindTable(name, declaration, tensor, sizes, free, runtime);
