@@ -1,6 +1,7 @@
 /**
  * The lanes of the test command. A lane is a script of that name in any number of packages; `turbo.json` says what it
- * depends on and whether its result may be kept. To judge another backend, give its package a `conformance` script.
+ * depends on and whether its result may be kept. To judge another backend, put it in `backends/` beside this folder and give
+ * its package the script `"conformance": "node ../../tooling/checks/src/suite.ts conformance <backend>"`.
  *
  * A lane counts as one, by its exit status, unless it leaves counts: then `.results/<lane>.json` of the package holds
  * `{ passed, failed }` (other fields are its own affair) when the script ends. A lane that should leave counts and does

@@ -1,9 +1,9 @@
 // Causal attention of two tokens with equal scores: the first sees itself alone, the second the mean of both values.
 import { attention, causal, isAttentionError, scaledDot, softmax, tensor, weightedSum } from '@heed/core';
-import { reference } from '@heed/core/reference';
+import { createReferenceBackend } from '@heed/core/reference';
 
 const variant = attention({ scoring: scaledDot(), masking: causal(), normalization: softmax(), aggregation: weightedSum() });
-const backend = reference();
+const backend = createReferenceBackend();
 const kernel = await backend.prepare({ variant, queryDim: 2, keyDim: 2, valueDim: 1 });
 const query = tensor([0, 0, 0, 0], [1, 1, 2, 2]);
 const key = tensor([1, 2, 3, 4], [1, 1, 2, 2]);

@@ -1,8 +1,8 @@
 // What a consumer writes in TypeScript: the types say what comes back, and a misuse does not compile.
 import { type AttentionKernel, type Backend, attention, causal, isHostTensor, scaledDot, softmax, tensor, weightedSum } from '@heed/core';
-import { reference } from '@heed/core/reference';
+import { createReferenceBackend } from '@heed/core/reference';
 
-const backend: Backend = reference();
+const backend: Backend = createReferenceBackend();
 const variant = attention({ scoring: scaledDot(), masking: causal(), normalization: softmax(), aggregation: weightedSum() });
 const kernel: AttentionKernel = await backend.prepare({ variant, queryDim: 1, keyDim: 1, valueDim: 1 });
 const one = tensor([1], [1, 1, 1, 1]);

@@ -1,0 +1,1 @@
+export { createReferenceBackend as createBackend } from '@heed/core/reference';
