@@ -8,6 +8,7 @@ export { blockListFromClasses, blockListFromMask, blockListToMask, intersectBloc
 export type { BlockList, HostBlockList, TileClass } from './block-list.ts';
 export { classifyTiles, countTiles, tileClasses } from './tiles.ts';
 export type { TileClasses, TileSizes } from './tiles.ts';
+export { dispatch } from './dispatch.ts';
 export { edgeList, edgeListFromMask, edgesToMask } from './edge-list.ts';
 export type { Edge, EdgeList, GraphSizes, HostEdgeList } from './edge-list.ts';
 export { fastWeights } from './fast-weights.ts';
