@@ -101,7 +101,7 @@ function circles(files: ReadonlyMap<string, readonly Import[]>): readonly string
       const next = way[index + 1] ?? start;
       return `${place} → ${next} (${edges.get(place)?.get(next) ?? ''})`;
     });
-    if (!found.has(key)) found.set(key, `circle among folders: ${steps.join(', ')}`);
+    found.set(key, `circle among folders: ${steps.join(', ')}`);
   }
   return [...found.values()];
 }
