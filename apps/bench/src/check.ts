@@ -1,7 +1,7 @@
 /**
  * Compares results with the float64 reference, on the whole result where that is affordable and else on a sample of rows and heads.
  */
-import { type Bound, compare, float32Attention, float32Threshold, noDifference, worse } from '@heed/conformance';
+import { type Bound, compare, float32Attention, float32Threshold } from '@heed/conformance';
 import { type AttentionKernel, type HostTensor, isHostTensor, restride, slice, tensor, toFloat64 } from '@heed/core';
 import { createReferenceBackend } from '@heed/core/reference';
 import type { Inputs, Parameters } from './inputs.ts';
@@ -27,12 +27,16 @@ export interface Expected {
 /** Products that the reference may compute for one workload: a second or two of its time. */
 const defaultBudget = 6e7;
 
+// A term of an additive score is an expression that the reference evaluates, which costs it as much as so many products.
+const expressionCost = 40;
+
 /**
  * Which part of the result to check: everything within the budget; else the first and last sequence, their first and last key head, and
  * evenly spaced rows that end with the last one.
  */
 export function chooseSamples({ layer, batch, queryLength, keyLength }: Workload, budget: number = defaultBudget): readonly Sample[] {
-  const perRow = keyLength * (layer.queryDim + layer.valueDim) * (layer.heads / layer.keyHeads);
+  const perPair = layer.valueDim + (layer.scoring.kind === 'additive' ? expressionCost * layer.scoring.width : layer.queryDim);
+  const perRow = keyLength * perPair * (layer.heads / layer.keyHeads);
   const whole = perRow * queryLength * layer.keyHeads * batch <= budget;
   const sequences = whole ? indices(batch) : ends(batch);
   const keyHeads = whole ? indices(layer.keyHeads) : ends(layer.keyHeads);
@@ -145,7 +149,7 @@ const rowsForScores = 8;
 export function judge({ layer, dtype, batch, queryLength }: Workload, output: Float64Array, expected: Expected, bound: Bound): Verdict {
   const { heads, keyHeads, valueDim } = layer;
   const group = heads / keyHeads;
-  let worst = noDifference;
+  const worst = { absolute: 0, relative: 0, share: 0 };
   let compared = 0;
   expected.samples.forEach(({ sequence, keyHead, firstRow, rowStep, rows }, index) => {
     const values = expected.values[index] ?? new Float64Array(0);
@@ -154,7 +158,8 @@ export function judge({ layer, dtype, batch, queryLength }: Workload, output: Fl
       for (let row = 0; row < rows; row++) {
         const got = output.subarray((headRow + row * rowStep) * valueDim, (headRow + row * rowStep + 1) * valueDim);
         const want = values.subarray((inGroup * rows + row) * valueDim, (inGroup * rows + row + 1) * valueDim);
-        worst = worse(worst, compare(got, want, bound, dtype));
+        const difference = compare(got, want, bound, dtype);
+        for (const measure of ['absolute', 'relative', 'share'] as const) worst[measure] = Math.max(worst[measure], difference[measure]);
         compared += valueDim;
       }
     }

@@ -1,4 +1,5 @@
-import { alibiSlopes, encode, type HostTensor, tensor } from '@heed/core';
+import { RandomSource } from '@heed/conformance';
+import { alibiSlopes, elementCount, encode, type HostTensor, tensor } from '@heed/core';
 import type { Workload } from './workloads.ts';
 
 /** The tensors of one workload, dense, on the host. */
@@ -27,8 +28,8 @@ export interface Parameters {
 
 /** Inputs N(0, 1), rounded to the workload's dtype; the same for the same workload shape. */
 export function randomInputs({ layer, dtype, batch, queryLength, keyLength }: Workload): Inputs {
-  const normal = normalGenerator(seed);
-  const draw = (shape: readonly number[]): HostTensor => tensor(encode(normals(shape, normal), dtype), shape, { dtype });
+  const random = new RandomSource(seed);
+  const draw = (shape: readonly number[]): HostTensor => tensor(encode(normals(shape, random), dtype), shape, { dtype });
   const query = draw([batch, layer.heads, queryLength, layer.queryDim]);
   const key = draw([batch, layer.keyHeads, keyLength, layer.queryDim]);
   const value = draw([batch, layer.keyHeads, keyLength, layer.valueDim]);
@@ -39,9 +40,9 @@ const seed = 0x68656564;
 
 /** Parameters as a trained layer might have them; the same for the same layer. */
 export function randomParameters({ layer }: Pick<Workload, 'layer'>): Parameters {
-  const normal = normalGenerator(seed + 1);
+  const random = new RandomSource(seed + 1);
   const { position, scoring, queryDim } = layer;
-  const table = (shape: readonly number[], deviation = 1): HostTensor => tensor(Float32Array.from(normals(shape, normal), (draw) => draw * deviation), shape);
+  const table = (shape: readonly number[], deviation = 1): HostTensor => tensor(Float32Array.from(normals(shape, random), (draw) => draw * deviation), shape);
   return {
     ...(layer.sink ? { sink: table([layer.heads]) } : {}),
     ...(position.kind === 'alibi' ? { slopes: tensor(alibiSlopes(layer.heads), [layer.heads]) } : {}),
@@ -58,32 +59,6 @@ function additiveParameters(width: number, queryDim: number, table: (shape: read
   };
 }
 
-function normals(shape: readonly number[], normal: () => number): Float64Array {
-  const values = new Float64Array(shape.reduce((product, size) => product * size, 1));
-  for (let index = 0; index < values.length; index++) values[index] = normal();
-  return values;
-}
-
-/** Standard normal numbers by Box and Muller from a 32-bit counter hash (splitmix32). */
-function normalGenerator(start: number): () => number {
-  let counter = start | 0;
-  const uniform = (): number => {
-    counter = (counter + 0x9e3779b9) | 0;
-    let mixed = Math.imul(counter ^ (counter >>> 16), 0x21f0aaad);
-    mixed = Math.imul(mixed ^ (mixed >>> 15), 0x735a2d97);
-    return ((mixed ^ (mixed >>> 15)) >>> 0) / 2 ** 32;
-  };
-  let spare: number | null = null;
-  return () => {
-    if (spare !== null) {
-      const kept = spare;
-      spare = null;
-      return kept;
-    }
-    // 1 − u is never 0.
-    const radius = Math.sqrt(-2 * Math.log(1 - uniform()));
-    const angle = 2 * Math.PI * uniform();
-    spare = radius * Math.sin(angle);
-    return radius * Math.cos(angle);
-  };
+function normals(shape: readonly number[], random: RandomSource): Float64Array {
+  return new Float64Array(elementCount(shape)).map(() => random.normal());
 }

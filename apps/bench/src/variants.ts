@@ -45,7 +45,7 @@ function normalizationOf({ normalization, sink }: AttentionLayer): Normalization
     case 'sparsemax':
       return sparsemax();
     case 'entmax-1.5':
-      return entmax({ alpha: 1.5 });
+      return entmax(1.5);
   }
 }
 
