@@ -268,9 +268,9 @@ describe('a process', () => {
   };
   const source = (path: string): string => JSON.stringify(new URL(`../src/${path}`, import.meta.url).href);
   const preamble = `
-    const { LinearMemory } = await import(${source('memory.ts')});
-    const { WorkerPool } = await import(${source('threads/pool.ts')});
-    const { ModuleBuilder } = await import(${source('emit/module.ts')});
+    import { LinearMemory } from ${source('memory.ts')};
+    import { WorkerPool } from ${source('threads/pool.ts')};
+    import { ModuleBuilder } from ${source('emit/module.ts')};
     const memory = new LinearMemory({ shared: true });
     const pool = new WorkerPool({ memory, threads: 2, mayBlock: true });
     const builder = new ModuleBuilder('m');
@@ -280,7 +280,7 @@ describe('a process', () => {
   `;
 
   test('ends while idle workers sleep', async () => {
-    expect(await run(`${preamble} await pool.ready(); await pool.submit({ phases: [{ function: nothing, tasks: 9, arguments: [] }] }).done; console.log('end');`)).toBe('end\n');
+    expect(await run(`${preamble} await pool.ready(); await pool.submit({ phases: [{ function: nothing, tasks: 9, arguments: [] }] }).done; await new Promise((resolve) => setTimeout(resolve, 50)); console.log('end');`)).toBe('end\n');
   });
 
   test('does not end before a pending job', async () => {

@@ -81,6 +81,7 @@ export class WorkerPool {
 
   /** Resolves when every worker has started or failed to. Jobs need not wait for it. */
   async ready(): Promise<void> {
+    for (const { ready, worker } of this.#workers) if (!ready) worker.hold?.();
     while (!this.#disposed && this.#workers.some(({ ready }) => !ready)) {
       const resolvers = withResolvers();
       this.#readyResolvers.push(resolvers);

@@ -5,6 +5,8 @@ import type { WorkerMessage } from './worker.ts';
 export interface SpawnedWorker {
   postMessage(message: WorkerMessage): void;
   terminate(): void;
+  /** Keeps the process alive until the worker is ready; idle workers do not. Absent where that is no question. */
+  hold?(): void;
 }
 
 export interface WorkerEvents {
@@ -20,6 +22,7 @@ interface NodeWorker {
   on(event: 'message' | 'error' | 'exit' | 'messageerror', listener: (detail: unknown) => void): void;
   postMessage(message: unknown): void;
   terminate(): unknown;
+  ref(): void;
   unref(): void;
 }
 
@@ -35,20 +38,27 @@ export const spawnWorker: Spawn = (events) => {
 
 function spawnThread({ Worker }: WorkerThreads, { ready, dead }: WorkerEvents): SpawnedWorker {
   const worker = new Worker(new URL('./worker.ts', import.meta.url), { name: 'heed' });
-  worker.unref();
-  worker.on('message', ready);
+  worker.on('message', () => {
+    // Starting and listening make the worker count again.
+    worker.unref();
+    ready();
+  });
   worker.on('error', (error) => {
     dead(String(error));
   });
   worker.on('exit', (code) => {
     dead(`the worker exited with code ${String(code)}`);
   });
+  worker.unref();
   return {
     postMessage: (message) => {
       worker.postMessage(message);
     },
     terminate: () => {
       void worker.terminate();
+    },
+    hold: () => {
+      worker.ref();
     },
   };
 }
