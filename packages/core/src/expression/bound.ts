@@ -130,8 +130,12 @@ function point(value: number): Interval {
   return { low: value, high: value };
 }
 
-/** Room for the rounding of float32 evaluation: 2⁻²⁰ relative covers 8 roundings of each operand, and the smallest normal number absolutely. */
+/** Room for the rounding of float32 evaluation: 2⁻²⁰ relative covers 8 roundings of each operand, and the smallest normal number absolutely; what may overflow is infinite. */
 function widen(interval: Interval): Interval {
   const slack = (value: number): number => (Number.isFinite(value) ? Math.abs(value) * 2 ** -20 + 2 ** -126 : 0);
-  return { low: interval.low - slack(interval.low), high: interval.high + slack(interval.high) };
+  const low = interval.low - slack(interval.low);
+  const high = interval.high + slack(interval.high);
+  return { low: low < -largestFloat32 ? -Infinity : low, high: high > largestFloat32 ? Infinity : high };
 }
+
+const largestFloat32 = (2 - 2 ** -23) * 2 ** 127;

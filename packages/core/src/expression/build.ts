@@ -126,14 +126,17 @@ function lift(operand: Term | number | boolean, type: ScalarType): Expression {
 }
 
 /** A constant term: a number is f32 unless said, a boolean is bool. */
-export function constant<T extends ScalarType = 'f32'>(value: number | boolean, type?: T): Term<T> {
-  const chosen = type ?? ((typeof value === 'boolean' ? 'bool' : 'f32') as T);
+export function constant(value: number): Term<'f32'>;
+export function constant(value: boolean): Term<'bool'>;
+export function constant<T extends ScalarType>(value: number | boolean, type: T): Term<T>;
+export function constant(value: number | boolean, type?: ScalarType): Term {
+  const chosen = type ?? (typeof value === 'boolean' ? 'bool' : 'f32');
   const number = Number(value);
   const fits = typeof value === (chosen === 'bool' ? 'boolean' : 'number') && !Number.isNaN(number) && (chosen !== 'i32' || (number | 0) === number);
   if (!fits) {
     throw new AttentionError('invalid-expression', `Got the constant ${String(value)} where ${chosen} is expected.`, 'Use a 32-bit integer for i32, true or false for bool, toF32() to convert.');
   }
-  return new Term<T>(Object.freeze({ kind: 'constant', type: chosen, value: chosen === 'i32' ? number | 0 : number }), chosen);
+  return new Term(Object.freeze({ kind: 'constant', type: chosen, value: chosen === 'i32' ? number | 0 : number }), chosen);
 }
 
 /** The term that reads an input. */
