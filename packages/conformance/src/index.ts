@@ -1,0 +1,15 @@
+export { conformance, runSuite, selectCases } from './suite.ts';
+export type { CreateBackend, Host, RunSuiteOptions, SuiteOptions } from './suite.ts';
+export { laws } from './case.ts';
+export type { Case, Kind, Law, Need } from './case.ts';
+export { failureText, toJUnit, toPlan, toTable } from './report.ts';
+export type { CaseResult, Mode, Report } from './report.ts';
+export { compare } from './compare.ts';
+export type { Bound, Difference } from './compare.ts';
+export { exact, float32Attention, float32Gradient, float32LogSumExp, float32Recurrence, float32Threshold, sixDecimals } from './tolerance.ts';
+export type { Setting, Tolerance } from './tolerance.ts';
+export { distributions, drawInputs, drawTables } from './inputs.ts';
+export type { Distribution, DrawOptions, Shape, TableOptions } from './inputs.ts';
+export { RandomSource } from './random.ts';
+export { variants } from './variants.ts';
+export type { NamedVariant } from './variants.ts';

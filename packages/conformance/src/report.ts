@@ -1,0 +1,107 @@
+import type { Case, Kind, Law } from './case.ts';
+import type { Difference } from './compare.ts';
+
+/** direct: the case itself ran. refusal: the backend lacks what it needs, and its refusal was tested. */
+export type Mode = 'direct' | 'refusal';
+
+export interface CaseResult {
+  readonly id: string;
+  readonly area: string;
+  readonly kind: Kind;
+  readonly laws: readonly Law[];
+  readonly passed: boolean;
+  readonly mode: Mode;
+  readonly milliseconds: number;
+  /** Worst error of all comparisons; null where nothing was compared by a tolerance. */
+  readonly worst: Pick<Difference, 'absolute' | 'relative' | 'ulp' | 'share'> | null;
+  /** Why it failed. */
+  readonly message?: string;
+  /** Why it was refused. */
+  readonly refusal?: string;
+}
+
+export interface Report {
+  readonly schema: 1;
+  readonly backend: string;
+  readonly passed: number;
+  readonly failed: number;
+  /** Of those that passed: how many tested a refusal. */
+  readonly refused: number;
+  readonly milliseconds: number;
+  readonly cases: Readonly<Record<string, CaseResult>>;
+}
+
+export function makeReport(backend: string, results: readonly CaseResult[], milliseconds: number): Report {
+  const passed = results.filter((result) => result.passed);
+  return {
+    schema: 1,
+    backend,
+    passed: passed.length,
+    failed: results.length - passed.length,
+    refused: passed.filter((result) => result.mode === 'refusal').length,
+    milliseconds,
+    cases: Object.fromEntries(results.map((result) => [result.id, result])),
+  };
+}
+
+/** The report as JUnit XML, one test suite for each area, for machines that show test results. */
+export function toJUnit(report: Report): string {
+  const results = Object.values(report.cases);
+  const areas = [...new Set(results.map((result) => result.area))];
+  const suites = areas.map((area) => {
+    const own = results.filter((result) => result.area === area);
+    const failures = own.filter((result) => !result.passed).length;
+    return [`  <testsuite name="${escapeXml(area)}" tests="${own.length}" failures="${failures}">`, ...own.map(junitCase), '  </testsuite>'].join('\n');
+  });
+  const header = `<testsuites name="heed-conformance ${escapeXml(report.backend)}" tests="${results.length}" failures="${report.failed}" time="${(report.milliseconds / 1000).toFixed(3)}">`;
+  return ['<?xml version="1.0" encoding="UTF-8"?>', header, ...suites, '</testsuites>', ''].join('\n');
+}
+
+function junitCase(result: CaseResult): string {
+  const open = `    <testcase classname="${escapeXml(result.area)}" name="${escapeXml(result.id)}" time="${(result.milliseconds / 1000).toFixed(4)}"`;
+  if (!result.passed) return `${open}><failure message="${escapeXml(result.message ?? '')}"/></testcase>`;
+  return result.refusal === undefined ? `${open}/>` : `${open}><system-out>refused: ${escapeXml(result.refusal)}</system-out></testcase>`;
+}
+
+function escapeXml(text: string): string {
+  const named: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
+  return [...text].map((character) => named[character] ?? (character < ' ' ? ' ' : character)).join('');
+}
+
+/** One line for each area (or law): passed, refused, failed, worst error; then every failure. For people. */
+export function toTable(report: Report): string {
+  const results = Object.values(report.cases);
+  const groups = new Map<string, CaseResult[]>();
+  for (const result of results) {
+    const group = result.area === 'laws' ? (result.id.split('?')[0] ?? result.id) : result.area;
+    groups.set(group, [...(groups.get(group) ?? []), result]);
+  }
+  const rows = [...groups].map(([group, own]) => {
+    const worst = own.reduce((most, result) => Math.max(most, Number.isFinite(result.worst?.share) ? (result.worst?.absolute ?? 0) : 0), 0);
+    return [
+      group,
+      String(own.filter((result) => result.passed && result.mode === 'direct').length),
+      String(own.filter((result) => result.passed && result.mode === 'refusal').length),
+      String(own.filter((result) => !result.passed).length),
+      worst === 0 ? '0' : worst.toExponential(1),
+    ];
+  });
+  return [alignColumns([['area', 'passed', 'refused', 'failed', 'worst error'], ...rows]), ...results.filter((result) => !result.passed).map(failureText)].join('\n');
+}
+
+export function failureText(result: CaseResult): string {
+  return `FAILED ${result.id}\n       ${result.message ?? ''}`;
+}
+
+/** Rows of cells as text; the first column to the left, the others to the right. */
+export function alignColumns(rows: readonly (readonly string[])[]): string {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] ?? '').length)));
+  return rows.map((row) => row.map((cell, column) => (column === 0 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0))).join('  ').trimEnd()).join('\n');
+}
+
+/** The plan alone: one line for each case with its laws, needs and bound. */
+export function toPlan(cases: readonly Case[]): string {
+  return cases
+    .map((one) => [one.id, `  ${one.plan}`, `  ${[one.laws.length === 0 ? null : `laws ${one.laws.join(', ')}`, `needs ${one.needs.join(', ')}`, `bound ${one.tolerance.name}: ${one.tolerance.formula}`, `seed ${one.seed}`].filter((part) => part !== null).join('; ')}`].join('\n'))
+    .join('\n');
+}
