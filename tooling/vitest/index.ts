@@ -5,7 +5,7 @@ import { countsReporter } from './counts-reporter.ts';
 /** Packages of the workspace resolve to their source under this condition, so that tests need no build. */
 const source = '@heed/source';
 
-/** Unit tests in Node: every `*.test.ts` under `test/` of the package. Counts go to `.results/unit.json`. */
+/** Unit tests in Node: every `*.test.ts` under `test/` of the package. Counts go to `.results`, by the name of the script. */
 export function unit(): ViteUserConfig {
   return defineConfig({
     resolve: { conditions: [source, ...defaultClientConditions] },
@@ -13,7 +13,7 @@ export function unit(): ViteUserConfig {
     test: {
       include: ['test/**/*.test.ts'],
       execArgv: [`--conditions=${source}`],
-      reporters: ['default', countsReporter('.results/unit.json')],
+      reporters: ['default', countsReporter(`.results/${process.env.npm_lifecycle_event ?? 'unit'}.json`)],
       restoreMocks: true,
     },
   });

@@ -10,6 +10,8 @@
 export interface Lane {
   readonly script: string;
   readonly leavesCounts: boolean;
+  /** Runs after the others, one at a time: its tests measure time. */
+  readonly alone?: boolean;
 }
 
 export const lanes: readonly Lane[] = [
@@ -17,6 +19,7 @@ export const lanes: readonly Lane[] = [
   { script: 'types', leavesCounts: false },
   { script: 'lint', leavesCounts: false },
   { script: 'unit', leavesCounts: true },
+  { script: 'unit-alone', leavesCounts: true, alone: true },
   // Published packages: built, packed, and what is in the tarball judged.
   { script: 'build', leavesCounts: false },
   { script: 'tarball', leavesCounts: true },

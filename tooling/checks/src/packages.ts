@@ -46,7 +46,9 @@ function publicProblems({ folder, manifest }: WorkspacePackage): readonly string
     const source = target['@heed/source'];
     expect(source !== undefined && existsSync(join(folder, source)), `"exports" ${entry}: its @heed/source is missing or does not exist`);
   }
-  for (const script of ['build', 'types', 'lint', 'unit', 'tarball']) expect(manifest.scripts?.[script] !== undefined, `no script "${script}"`);
+  const { scripts = {} } = manifest;
+  for (const script of ['build', 'types', 'lint', 'tarball']) expect(scripts[script] !== undefined, `no script "${script}"`);
+  expect((scripts.unit ?? scripts['unit-alone']) !== undefined, 'no script "unit" or "unit-alone"');
   for (const name of Object.keys({ ...manifest.dependencies, ...manifest.peerDependencies })) {
     expect(name.startsWith('@heed/'), `depends on ${name} at run time; packages depend on @heed/* only`);
   }
