@@ -86,7 +86,6 @@ async function expectedSample(kernel: AttentionKernel, { layer, queryOffset }: W
     value: part(inputs.value, sample.sequence, sample.keyHead, 1),
     tables: tablesOf(headsOf(inputs.parameters, head, group)),
     queryPositions: tensor(positions, [1, sample.rows]),
-    headOffset: head,
   });
   if (!isHostTensor(output)) throw new TypeError('The reference keeps its results on the host.');
   return toFloat64(output);

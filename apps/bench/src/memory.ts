@@ -3,6 +3,7 @@
  */
 import { execFile } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
+import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
@@ -41,7 +42,7 @@ export async function probePeakBytes(probe: MemoryProbe): Promise<number | null>
  * @param outputBytes what of the growth is the result itself
  */
 export async function measurePeakBytes(prepared: Prepared, outputBytes: number): Promise<number> {
-  collectGarbage();
+  await settle();
   const runtimeBefore = prepared.memory?.().bytes ?? 0;
   const highWater = resetHighWaterMark();
   const before = highWater();
@@ -51,10 +52,21 @@ export async function measurePeakBytes(prepared: Prepared, outputBytes: number):
   return Math.max(0, Math.max(grown, counted) - outputBytes);
 }
 
-function collectGarbage(): void {
+/** Collects garbage until nothing more is given back; arrays go back to the system a little after they are collected. */
+async function settle(): Promise<void> {
   setFlagsFromString('--expose-gc');
-  (runInNewContext('gc') as () => void)();
+  const collectGarbage = runInNewContext('gc') as () => void;
+  let resident = Infinity;
+  for (let round = 0; round < longestSettling; round++) {
+    collectGarbage();
+    await setTimeout(10);
+    const now = process.memoryUsage.rss();
+    if (now > 0.999 * resident) return;
+    resident = now;
+  }
 }
+
+const longestSettling = 50;
 
 /** Sets the high-water mark of resident memory to what is held now, where that is possible, and returns how to read it, in bytes. */
 function resetHighWaterMark(): () => number {

@@ -117,17 +117,23 @@ async function makeReady(plan: RunPlan, competitor: Competitor, workload: Worklo
 // Below this a call takes seconds at most, whoever makes it.
 const surelyShort = 2e7;
 
-/** The time of a call that would take longer than `longest`, told from calls with fewer queries; null for one that would not. */
+/**
+ * The time of a call that would take longer than `longest`, told from calls with fewer queries; null for one that would not.
+ *
+ * Time is taken to be a line over the work: what a call costs whatever its queries, and what each query adds.
+ */
 async function predictMilliseconds(competitor: Competitor, workload: Workload, longest: number): Promise<number | null> {
   const flops = usefulFlops(workload);
   if (flops < surelyShort) return null;
-  for (let queryLength = 4; queryLength < workload.queryLength; queryLength *= 8) {
+  let last = { flops: 0, spent: 0 };
+  for (let queryLength = 2; queryLength < workload.queryLength; queryLength *= 4) {
     const probe: Workload = { ...workload, batch: 1, queryLength, queryOffset: workload.queryOffset + workload.queryLength - queryLength };
-    const spent = await quickest(competitor, probe);
-    const predicted = (spent * flops) / usefulFlops(probe);
+    const now = { flops: usefulFlops(probe), spent: await quickest(competitor, probe) };
+    const predicted = now.spent + (Math.max(0, now.spent - last.spent) / (now.flops - last.flops)) * (flops - now.flops);
     if (predicted <= longest) return null;
-    // What is over sooner than this says more about the first call than about the work.
-    if (spent > 100) return predicted;
+    // Times shorter than this say more about the clock than about the work, and one point makes no line.
+    if (now.spent > 100 && last.flops > 0) return predicted;
+    last = now;
   }
   return null;
 }
