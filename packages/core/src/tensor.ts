@@ -66,13 +66,13 @@ export function isHostTensor(tensor: Tensor): tensor is HostTensor {
   return 'view' in tensor;
 }
 
-const arrayDTypes: ReadonlyMap<string, DType> = new Map([
-  ['Float64Array', 'f64'],
-  ['Float32Array', 'f32'],
-  ['Int32Array', 'i32'],
-  ['Int8Array', 'i8'],
-  ['Uint8Array', 'u8'],
-]);
+/** What the array of each dtype calls itself. */
+export const arrayKinds: Readonly<Record<DType, string>> = { f64: 'Float64Array', f32: 'Float32Array', f16: 'Uint16Array', bf16: 'Uint16Array', i32: 'Int32Array', i8: 'Int8Array', u8: 'Uint8Array' };
+
+/** 'Float32Array' and so on, also for an array of another realm, and for a subclass (a Buffer of Node is a 'Uint8Array'). */
+export function arrayKind(array: ArrayBufferView): string {
+  return String(Reflect.get(array, Symbol.toStringTag));
+}
 
 /** The array class that stores a dtype. */
 export function allocateArray(dtype: DType, length: number): TypedArray {
@@ -110,16 +110,17 @@ export interface TensorOptions {
  * @throws AttentionError `invalid-shape`, `invalid-dtype`, `invalid-layout`, `invalid-tensor` (buffer too short for shape and strides)
  */
 export function tensor(data: TypedArray | readonly number[], shape: readonly number[], options: TensorOptions = {}): HostTensor {
+  if (!ArrayBuffer.isView(data) && !Array.isArray(data)) throw new AttentionError('invalid-argument', `Got ${show(data)} for the elements.`, 'Pass a typed array or an array of numbers.');
+  if (options.dtype !== undefined && !dtypes.includes(options.dtype)) throw new AttentionError('invalid-dtype', `Got dtype ${show(options.dtype)}.`, `Expected one of ${dtypes.join(', ')}.`);
   const array: TypedArray = ArrayBuffer.isView(data) ? data : encode(data, options.dtype ?? 'f32');
   checkShape(shape);
-  const dtype = options.dtype ?? (ArrayBuffer.isView(data) ? arrayDTypes.get(data.constructor.name) : 'f32');
+  const kind = arrayKind(array);
+  const [own, other] = dtypes.filter((candidate) => arrayKinds[candidate] === kind);
+  const dtype = options.dtype ?? (other === undefined ? own : undefined);
   if (dtype === undefined) {
-    throw new AttentionError('invalid-dtype', `A ${array.constructor.name} does not tell its dtype.`, "Pass { dtype: 'f16' } or { dtype: 'bf16' } for a Uint16Array.");
+    throw new AttentionError('invalid-dtype', `A ${kind} does not tell its dtype.`, "Pass { dtype: 'f16' } or { dtype: 'bf16' } for a Uint16Array; other arrays hold f64, f32, i32, i8 or u8.");
   }
-  if (!dtypes.includes(dtype)) throw new AttentionError('invalid-dtype', `Got dtype ${show(dtype)}.`, `Expected one of ${dtypes.join(', ')}.`);
-  if (allocateArray(dtype, 0).constructor.name !== array.constructor.name) {
-    throw new AttentionError('invalid-dtype', `Got a ${array.constructor.name} for dtype ${dtype}.`, `Pass a ${allocateArray(dtype, 0).constructor.name}.`);
-  }
+  if (arrayKinds[dtype] !== kind) throw new AttentionError('invalid-dtype', `Got a ${kind} for dtype ${dtype}.`, `Pass a ${arrayKinds[dtype]}.`);
   const strides = options.strides ?? layoutStrides(shape, options.layout ?? 'bhld');
   checkStrides(shape, strides);
   const span = spanOf(shape, strides);

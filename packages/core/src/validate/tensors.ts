@@ -1,7 +1,7 @@
 import type { Runtime } from '../backend.ts';
 import { AttentionError } from '../errors.ts';
 import type { DType, Tensor } from '../tensor.ts';
-import { dtypes, spanOf } from '../tensor.ts';
+import { arrayKind, arrayKinds, dtypes, spanOf } from '../tensor.ts';
 import { show } from './show.ts';
 
 /**
@@ -34,26 +34,15 @@ function checkMemory(what: string, view: unknown, self: object, dtype: DType, sp
   if (!ArrayBuffer.isView(memory) || !('length' in memory) || typeof memory.length !== 'number') {
     throw new AttentionError('invalid-tensor', `The view of ${what} is ${show(memory)}.`, 'Expected view() to return the typed array of the dtype.');
   }
-  if (memory.constructor !== arrayClasses[dtype]) {
-    throw new AttentionError('invalid-dtype', `${what} says ${dtype} and holds a ${memory.constructor.name}.`, `Expected a ${arrayClasses[dtype].name}.`);
-  }
+  const kind = arrayKind(memory);
+  if (kind !== arrayKinds[dtype]) throw new AttentionError('invalid-dtype', `${what} says ${dtype} and holds a ${kind}.`, `Expected a ${arrayKinds[dtype]}.`);
   if (memory.length < span) {
     throw new AttentionError('invalid-tensor', `${what} needs ${span} elements for its shape and strides; its memory holds ${memory.length}.`, 'Pass a longer array or a smaller shape.');
   }
 }
 
-const arrayClasses: Readonly<Record<DType, { readonly name: string }>> = {
-  f64: Float64Array,
-  f32: Float32Array,
-  f16: Uint16Array,
-  bf16: Uint16Array,
-  i32: Int32Array,
-  i8: Int8Array,
-  u8: Uint8Array,
-};
-
 export function isDType(value: unknown): value is DType {
-  return typeof value === 'string' && Object.hasOwn(arrayClasses, value);
+  return typeof value === 'string' && Object.hasOwn(arrayKinds, value);
 }
 
 function isSizes(value: unknown): value is readonly number[] {
