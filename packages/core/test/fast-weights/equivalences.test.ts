@@ -6,7 +6,7 @@ import type { AttentionInputs, AttentionVariant, HostTensor } from '../../src/in
 import { ReferenceKernel } from '../../src/reference/attention/kernel.ts';
 import { prepareFastWeights } from '../../src/reference/fast-weights/kernel.ts';
 import type { Table } from './helpers.ts';
-import { combine, expectClose, headOf, multiply, normal, random, run, sigmoid, transpose, unitRows, values } from './helpers.ts';
+import { combine, expectClose, headOf, multiply, normal, random, rowsOf, run, sigmoid, transpose, unitRows, values } from './helpers.ts';
 
 const heads = 2;
 const length = 9;
@@ -44,6 +44,14 @@ describe('linear attention has two readings: pairs, and fast weights', () => {
     const map = cosformer({ horizon: 32 });
     const pairs = await pairwise(attention({ scoring: scaledDot().transform(map), masking: causal(), normalization: rowSum() }), { ...rows, queryOffset: 5, keyOffset: 5 });
     expectClose(values((await run({ rule: additiveRule(), transformQuery: [map], transformKey: [map], rowSum: true }, { ...rows, offset: 5 })).output), pairs);
+  });
+
+  test('a feature map that reads positions, in packed sequences', async () => {
+    const map = cosformer({ horizon: 32 });
+    const [query, key, value] = [rowsOf(rows.query, 0, length), rowsOf(rows.key, 0, length), rowsOf(rows.value, 0, length)].map((source) => tensor(toFloat64(source).slice(0, source.strides[0]), [1, ...source.shape.slice(1)])) as [HostTensor, HostTensor, HostTensor];
+    const starts = [0, 4, length];
+    const pairs = await pairwise(attention({ scoring: scaledDot().transform(map), masking: causal(), normalization: rowSum() }), { query, key, value, packed: { query: starts, key: starts } });
+    expectClose(values((await run({ rule: additiveRule(), transformQuery: [map], transformKey: [map], rowSum: true }, { query, key, value, packed: starts })).output), pairs);
   });
 
   test('a projection for each head', async () => {

@@ -55,7 +55,8 @@ export function expectClose(got: readonly number[], want: readonly number[], tol
   expect(got).toHaveLength(want.length);
   got.forEach((each, index) => {
     const expected = want[index] ?? Number.NaN;
-    if (!(Math.abs(each - expected) <= tolerance * (1 + Math.abs(expected)))) expect(each, `element ${index} of [${got.slice(0, 8).join(', ')}, …], wanted [${want.slice(0, 8).join(', ')}, …]`).toBeCloseTo(expected, 12);
+    const isClose = each === expected || Math.abs(each - expected) <= tolerance * (1 + Math.abs(expected));
+    if (!isClose) expect.fail(`element ${index} is ${each}, expected ${expected}, of [${got.slice(0, 8).join(', ')}, …]`);
   });
 }
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { tensor, toFloat64, tttLinearRule, tttMlpRule } from '../../src/index.ts';
-import type { FastWeightInputs, GradientRule } from '../../src/index.ts';
+import { rope, tensor, toFloat64, tttLinearRule, tttMlpRule } from '../../src/index.ts';
+import type { FastWeightInputs, GradientRule, HostTensor } from '../../src/index.ts';
 import type { Table } from './helpers.ts';
 import { combine, expectClose, expectSameState, headOf, multiply, random, run, runInPieces, sigmoid, tokens, transpose, values } from './helpers.ts';
 
@@ -93,7 +93,7 @@ function rates(strengths: readonly number[]): Table {
 
 function dual(rule: GradientRule, given: FastWeightInputs, head: number): Table {
   const table = (name: string): Table => {
-    const source = given.tables?.[name] as ReturnType<typeof tensor>;
+    const source = given.tables?.[name] as HostTensor;
     const [, from = 1, to = from] = source.shape;
     const data = toFloat64(source);
     const isRow = source.shape.length === 2;
@@ -107,7 +107,7 @@ function dual(rule: GradientRule, given: FastWeightInputs, head: number): Table 
   for (let first = 0; first < length; first += miniBatch) {
     const batch = tokens(given, first, Math.min(length, first + miniBatch));
     const [query, key, value] = [headOf(batch.query, 0, head), headOf(batch.key, 0, head), headOf(batch.value, 0, head)];
-    const strengths = headOf(tensor(toFloat64(batch.writeStrength as ReturnType<typeof tensor>), [1, heads, key.length, 1]), 0, head).map((row) => row[0] ?? 0);
+    const strengths = headOf(tensor(toFloat64(batch.writeStrength as HostTensor), [1, heads, key.length, 1]), 0, head).map((row) => row[0] ?? 0);
     const eta = rates(strengths);
     const target = subtract(value, key);
     const z1 = plusRow(multiply(key, weight1), bias1);
@@ -162,6 +162,22 @@ describe.each([['TTT-Linear', linear], ['TTT-MLP', mlp]] as const)('%s', (_name,
     const { state } = await run({ rule }, { ...given, writeStrength: none });
     for (const [name, table] of Object.entries(given.tables)) if (name in state) expect(values(state[name])).toEqual(values(table));
   });
+});
+
+test('rotary positions start again with the mini-batch', async () => {
+  const turn = rope({ pairing: 'interleaved' });
+  const turned = (source: HostTensor): HostTensor => {
+    const data = toFloat64(source);
+    for (let at = 0; at < data.length; at += 2) {
+      const angle = (Math.floor(at / dim) % length % miniBatch) * 10000 ** (-(at % dim) / dim);
+      const [a = 0, b = 0] = data.subarray(at, at + 2);
+      data.set([a * Math.cos(angle) - b * Math.sin(angle), a * Math.sin(angle) + b * Math.cos(angle)], at);
+    }
+    return tensor(data, source.shape);
+  };
+  const inside = await run({ rule: linear.rule, transformQuery: [turn], transformKey: [turn] }, linear.inputs);
+  const before = await run({ rule: linear.rule }, { ...linear.inputs, query: turned(inputs.query as HostTensor), key: turned(inputs.key as HostTensor) });
+  expectClose(values(inside.output), values(before.output));
 });
 
 test('a mini-batch of one takes a step at every token and carries the weights alone', async () => {

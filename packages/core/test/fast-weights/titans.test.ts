@@ -97,7 +97,7 @@ describe.each(['geluTanh', 'silu'] as const)('a two-layer memory with %s', (acti
   });
 });
 
-test.each([1, 4])('streaming is the whole, mini-batch %i', async (miniBatch) => {
+test.each([1, 2, 4])('streaming is the whole, mini-batch %i', async (miniBatch) => {
   for (const [memory, tables] of [['linear', { weight }], ['mlp', { weight1: random(8, [1, dim, 4 * dim], (x) => 0.3 * x), weight2: random(9, [1, 4 * dim, valueDim], (x) => 0.3 * x) }]] as const) {
     const options = { rule: titansRule({ memory, miniBatch }) };
     const inputs = { ...given, tables };

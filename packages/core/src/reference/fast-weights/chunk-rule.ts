@@ -3,7 +3,7 @@ import type { HostTable } from '../../place.ts';
 import type { Steps } from '../attention/slices.ts';
 import { Matrix } from './matrix.ts';
 import type { Lane, Operands, States } from './operands.ts';
-import { laneState, lanes } from './operands.ts';
+import { laneState, lanes, scalarOf } from './operands.ts';
 import { outputRow } from './recurrent.ts';
 import { Rows } from './rows.ts';
 
@@ -40,8 +40,9 @@ export function* computeChunkRule(operands: Operands, rule: ChunkRule, states: S
 }
 
 /** G ← G + rate · Σ key (x̂ P)ᵀ over the chunk. */
-function writeChunk({ call, tables }: Operands, rule: ChunkRule, memory: Matrix, chunk: readonly Waiting[], valueHead: number): void {
-  const rate = rule.rate.kind === 'uniform' ? (call.uniforms[rule.rate.name] ?? Number.NaN) : Number.NaN;
+function writeChunk(operands: Operands, rule: ChunkRule, memory: Matrix, chunk: readonly Waiting[], valueHead: number): void {
+  const { tables } = operands;
+  const rate = scalarOf(operands, rule.rate);
   const targets = project(tables.get('projection'), convolve(tables.get('convolution'), rule.taps, chunk.map(({ value }) => value)), valueHead);
   chunk.forEach(({ key }, index) => {
     memory.addOuter(key, targets[index] ?? new Float64Array(0), rate);

@@ -6,7 +6,7 @@ import type { Norm, Weights } from './inner-model.ts';
 import { copyWeights, lossGradients, predict } from './inner-model.ts';
 import { Matrix } from './matrix.ts';
 import type { Lane, Operands, States } from './operands.ts';
-import { laneState, lanes } from './operands.ts';
+import { laneState, lanes, scalarOf } from './operands.ts';
 import { outputRow } from './recurrent.ts';
 import { Rows } from './rows.ts';
 
@@ -39,11 +39,11 @@ export function* computeGradientRule(operands: Operands, rule: GradientRule, sta
   return output;
 }
 
-function normOf({ call, tables }: Operands, rule: GradientRule, valueHead: number): Norm | null {
+function normOf(operands: Operands, rule: GradientRule, valueHead: number): Norm | null {
   if (rule.norm === null) return null;
+  const { call, tables } = operands;
   const row = (name: string): Float64Array => Float64Array.from({ length: call.request.valueDim }, (_, channel) => tables.get(name)?.at([valueHead, channel]) ?? Number.NaN);
-  const { epsilon } = rule.norm;
-  return { gain: row('normGain'), shift: row('normShift'), epsilon: epsilon.kind === 'uniform' ? (call.uniforms[epsilon.name] ?? 0) : 0 };
+  return { gain: row('normGain'), shift: row('normShift'), epsilon: scalarOf(operands, rule.norm.epsilon) };
 }
 
 /** What one token brings to the optimizer. */
@@ -81,9 +81,8 @@ class Accumulate implements Optimizer {
   step(gradients: Weights, inBatch: number, { writeStrength }: Rates): Weights {
     const { call, tables } = this.#operands;
     const { rate, tokenRate } = this.#optimizer;
-    const learningRate = rate.kind === 'uniform' ? (call.uniforms[rate.name] ?? Number.NaN) : Number.NaN;
     const added = tokenRate === null ? 0 : (tables.get(tokenRate)?.at([inBatch]) ?? Number.NaN);
-    const factor = (learningRate / call.width) * Math.max(1 / (inBatch + 1) + added, 0);
+    const factor = (scalarOf(this.#operands, rate) / call.width) * Math.max(1 / (inBatch + 1) + added, 0);
     const weights = copyWeights(this.#rule.model, this.start);
     for (const [name, sum] of this.#sums) {
       const gradient = gradients.get(name);

@@ -1,3 +1,6 @@
+import { AttentionError } from '../../errors.ts';
+import type { Expression } from '../../expression/node.ts';
+import { print } from '../../expression/print.ts';
 import type { BoundFastWeights, BoundFastWeightSequence } from '../../fast-weights/bind.ts';
 import { parametersOf } from '../../fast-weights/inner-model.ts';
 import type { FastWeightInputName } from '../../fast-weights/rule.ts';
@@ -44,6 +47,13 @@ export function operandsOf(call: BoundFastWeights): Operands {
     value: Rows.read('value', call.inputs.value),
     inputs,
   };
+}
+
+/** A scalar parameter of the rule or of the variant: a uniform's value in this call, or a constant. */
+export function scalarOf({ call }: Operands, expression: Expression): number {
+  const value = expression.kind === 'uniform' ? call.uniforms[expression.name] : expression.kind === 'constant' ? expression.value : undefined;
+  if (value === undefined) throw new AttentionError('invalid-variant', `A scalar parameter is ${print(expression)}.`, 'Expected a uniform or a constant.');
+  return value;
 }
 
 /** Every value head of every sequence. */

@@ -2,7 +2,7 @@ import type { FastWeightStep, RecurrentRule } from '../../fast-weights/rule.ts';
 import type { Steps } from '../attention/slices.ts';
 import { addTo, dot, Matrix } from './matrix.ts';
 import type { Lane, Operands, States } from './operands.ts';
-import { laneState, lanes } from './operands.ts';
+import { laneState, lanes, scalarOf } from './operands.ts';
 import { Rows } from './rows.ts';
 
 /** What the steps of one token read; gradients of a token have the same form. Rows that the rule does not read are empty. */
@@ -47,10 +47,9 @@ export function finishRead(operands: Operands, numerator: Float64Array, denomina
 }
 
 /** Values of the uniforms that a read takes. */
-export function readFactors({ call }: Operands): { readonly scale: number; readonly epsilon: number } {
-  const { scale, rowSum } = call.request.variant;
-  const valueOf = (expression: typeof scale, otherwise: number): number => (expression?.kind === 'uniform' ? (call.uniforms[expression.name] ?? otherwise) : expression?.kind === 'constant' ? expression.value : otherwise);
-  return { scale: valueOf(scale, 1), epsilon: valueOf(rowSum?.epsilon ?? null, 0) };
+export function readFactors(operands: Operands): { readonly scale: number; readonly epsilon: number } {
+  const { scale, rowSum } = operands.call.request.variant;
+  return { scale: scale === null ? 1 : scalarOf(operands, scale), epsilon: rowSum === null ? 0 : scalarOf(operands, rowSum.epsilon) };
 }
 
 /** G of one lane: a view of the state. */
