@@ -52,7 +52,7 @@ export function contiguousStrides(shape: readonly number[]): readonly number[] {
 /** True when the elements follow one another without gaps or repetition, last axis first. */
 export function isContiguous(tensor: Tensor): boolean {
   const dense = contiguousStrides(tensor.shape);
-  return tensor.shape.every((size, axis) => size <= 1 || tensor.strides[axis] === dense[axis]);
+  return tensor.shape.includes(0) || tensor.shape.every((size, axis) => size <= 1 || tensor.strides[axis] === dense[axis]);
 }
 
 /** Number of elements that a view must hold: one past the last element, 0 for an empty tensor. */
@@ -176,8 +176,8 @@ export function restride(original: HostTensor, shape: readonly number[], strides
   checkShape(shape);
   checkStrides(shape, strides);
   const offset = start.reduce((sum, index, axis) => sum + index * (original.strides[axis] ?? 0), 0);
-  if (offset + spanOf(shape, strides) > spanOf(original.shape, original.strides)) {
-    throw new AttentionError('invalid-tensor', `Shape [${shape.join(', ')}] with strides [${strides.join(', ')}] leaves its tensor.`, 'Slice within the original shape.');
+  if (start.some((index) => !Number.isSafeInteger(index) || index < 0) || offset + spanOf(shape, strides) > spanOf(original.shape, original.strides)) {
+    throw new AttentionError('invalid-tensor', `Shape [${shape.join(', ')}] with strides [${strides.join(', ')}] from [${start.join(', ')}] leaves its tensor.`, 'Slice within the original shape.');
   }
   const { dtype, runtime } = original;
   return Object.freeze({ dtype, shape: Object.freeze([...shape]), strides: Object.freeze([...strides]), runtime, view: () => original.view().subarray(offset) });

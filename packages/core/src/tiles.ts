@@ -139,9 +139,13 @@ class Plane {
     this.#inputs.keyPosition = positionInterval(keyPositions, keyOffset, keyStart, keyEnd);
     const { low, high } = bound(this.#allowed, this.#environment);
     if (high === 0) return empty;
-    const padded = queryEnd < Math.min(queryTo * blockQuery, queryRows) || keyEnd < Math.min(keyTo * blockKey, keyRows);
-    return low === 1 && !padded ? full : mixed;
+    return low === 1 && isWhole(queryEnd, queryTo, blockQuery, queryRows) && isWhole(keyEnd, keyTo, blockKey, keyRows) ? full : mixed;
   }
+}
+
+/** True when a region that counts up to row `end` leaves out no row of its tiles, and none of its tiles lies past the last row. */
+function isWhole(end: number, tileTo: number, block: number, rows: number): boolean {
+  return end === Math.min(tileTo * block, rows) && (tileTo - 1) * block < rows;
 }
 
 function point(value: number): Interval {

@@ -1,5 +1,4 @@
 import { describe, expect, test } from 'vitest';
-import type { AttentionInputs } from '../../src/backend.ts';
 import { bind } from '../../src/bind.ts';
 import { causal } from '../../src/stages/masking/causal.ts';
 import { dropout } from '../../src/stages/reweighing/dropout.ts';
