@@ -32,6 +32,7 @@ export { titansRule } from './fast-weights/rules/titans.ts';
 export type { TitansOptions } from './fast-weights/rules/titans.ts';
 export { inPlaceRule } from './fast-weights/rules/in-place.ts';
 export type { InPlaceOptions } from './fast-weights/rules/in-place.ts';
+export { finalize, merge, mergeClassOf } from './partial.ts';
 export type { HostPartial, MergeClass, Partial } from './partial.ts';
 export { bind, createBinder } from './bind.ts';
 export type { Binder, BinderOptions, BoundCall, BoundKeys, BoundSequence, BoundTable, KeyInputs } from './bind.ts';
