@@ -6,7 +6,7 @@ import { evaluate } from './expression/evaluate.ts';
 import type { Expression } from './expression/node.ts';
 import { readsInput, rewrite } from './expression/node.ts';
 import { simplify } from './expression/simplify.ts';
-import { hostTable, onHost, Place } from './place.ts';
+import { hostTables, onHost, Place } from './place.ts';
 import type { HostTensor, Tensor } from './tensor.ts';
 import { contiguousStrides, encode, tensor, toFloat64 } from './tensor.ts';
 import type { AttentionVariant } from './variant.ts';
@@ -168,7 +168,7 @@ export function finalize(request: AttentionRequest, partial: HostPartial, inputs
   const call = bind(request, inputs);
   const { rule } = request.variant.normalization;
   const { finish } = request.variant.aggregation;
-  const place = new Place(call, new Map(Object.entries(call.tables).map(([name, table]) => [name, hostTable(name, table)])));
+  const place = new Place(call, hostTables(call.tables));
   const accumulator = toFloat64(partial.accumulator);
   const logs = partial.statistics.logSumExp === undefined ? null : toFloat64(partial.statistics.logSumExp);
   const denominators = partial.statistics.denominator === undefined ? null : toFloat64(partial.statistics.denominator);

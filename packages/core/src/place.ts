@@ -35,6 +35,11 @@ export function hostTable(name: string, table: BoundTable): HostTable {
   return { offset: (indices) => locate(indices, dense), at: (indices) => read(locate(indices, table.strides)) };
 }
 
+/** Every bound table on the host, by name. @throws AttentionError `foreign-tensor` */
+export function hostTables(tables: BoundCall['tables']): ReadonlyMap<string, HostTable> {
+  return new Map(Object.entries(tables).map(([name, table]) => [name, hostTable(name, table)]));
+}
+
 function denseStrides(shape: readonly number[]): readonly number[] {
   let stride = 1;
   return shape.map((_, index) => shape.length - 1 - index).map((axis) => {

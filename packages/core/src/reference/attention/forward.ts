@@ -14,14 +14,16 @@ import { transformRow } from './transforms.ts';
 import type { Visibility } from './visibility.ts';
 import { visibilityOf } from './visibility.ts';
 
-/** One head of one sequence with its rows transformed and its values prepared. */
+/** One head of one sequence with its rows transformed and its values prepared. Rows of padding have no place in it: nothing is known of their positions. */
 export interface Head {
   readonly sequence: BoundSequence;
   readonly head: number;
   readonly keyHead: number;
+  /** [queryLength] */
   readonly queries: readonly TransformedRow[];
+  /** [keyLength] */
   readonly keys: readonly TransformedRow[];
-  /** prepare(v_j), [keyRows][valueDim]. */
+  /** prepare(v_j), [keyLength][valueDim]. */
   readonly values: readonly Float64Array[];
   readonly place: Place;
 }
@@ -76,18 +78,18 @@ export class Forward {
     const queryRows = rowsOf(query, call.heads, call.queryRows, queryDim, sequence.tensorBatch, head, sequence.queryStart, sequence.queryRows);
     const keyRows = rowsOf(key, call.keyHeads, call.keyRows, keyDim, sequence.tensorBatch, keyHead, sequence.keyStart, sequence.keyRows);
     const valueRows = rowsOf(value, call.keyHeads, call.keyRows, valueDim, sequence.tensorBatch, keyHead, sequence.keyStart, sequence.keyRows);
-    const queries = rows(queryRows, queryDim, sequence.queryRows).map((row, index) => {
+    const queries = rows(queryRows, queryDim, sequence.queryLength).map((row, index) => {
       place.enterQuery(index);
       enterRow(place, head, index, place.values.queryPosition);
       return transformRow(scoring.queryTransforms, row, place);
     });
-    const keys = rows(keyRows, keyDim, sequence.keyRows).map((row, index) => {
+    const keys = rows(keyRows, keyDim, sequence.keyLength).map((row, index) => {
       place.enterKey(index);
       enterRow(place, keyHead, index, place.values.keyPosition);
       return transformRow(call.keysTransformed ? [] : scoring.keyTransforms, row, place);
     });
     place.enterHead(head);
-    const values = rows(valueRows, valueDim, sequence.keyRows).map((row, index) => {
+    const values = rows(valueRows, valueDim, sequence.keyLength).map((row, index) => {
       place.enterKey(index);
       return this.prepareValue(row);
     });
@@ -203,13 +205,13 @@ export class Forward {
   }
 }
 
-/** ⊕ of the weighted values of one channel that is no plain sum: their largest, or ln Σ w e^v around the largest value. */
+/** ⊕ of the weighted values of one channel that is no plain sum: their largest, or ln Σ w e^v around its largest term. A weight of 0 brings nothing, however large its value. */
 export function reduceChannel(reduction: Exclude<Reduction, 'sum'>, weights: Float64Array, values: readonly number[]): number {
-  const weighted = (value: number, index: number): number => (weights[index] ?? 0) * value;
-  if (reduction === 'max') return values.reduce((largest, value, index) => Math.max(largest, weighted(value, index)), -Infinity);
-  const largest = values.reduce((a, b) => Math.max(a, b), -Infinity);
+  if (reduction === 'max') return values.reduce((largest, value, index) => Math.max(largest, (weights[index] ?? 0) * value), -Infinity);
+  const exponents = weights.map((weight, index) => (weight === 0 ? -Infinity : Math.log(Math.abs(weight)) + (values[index] ?? 0)));
+  const largest = exponents.reduce((a, b) => Math.max(a, b), -Infinity);
   if (largest === -Infinity) return -Infinity;
-  return largest + Math.log(values.reduce((sum, value, index) => sum + weighted(Math.exp(value - largest), index), 0));
+  return largest + Math.log(exponents.reduce((sum, exponent, index) => sum + Math.sign(weights[index] ?? 0) * Math.exp(exponent - largest), 0));
 }
 
 /** finish(aggregated), channel by channel; the place stands at the query row. */

@@ -62,10 +62,14 @@ class Backward {
     const { scoring, aggregation } = call.request.variant;
     const keyGradients = head.keys.map((key) => new Float64Array(key.result.length));
     const valueGradients = head.values.map(() => new Float64Array(valueDim));
+    // Rows that no score came from get no gradient, though they hold NaN: 0 · NaN never arises.
+    const seen = new Set<number>();
     const outputRows = rowsOf(outputGradient, call.heads, call.queryRows, valueDim, sequence.tensorBatch, head.head, sequence.queryStart, sequence.queryRows);
     const queryRows = rowsOf(this.#query, call.heads, call.queryRows, queryDim, sequence.tensorBatch, head.head, sequence.queryStart, sequence.queryRows);
     for (let query = 0; query < sequence.queryRows; query++) {
       const row = this.#forward.row(head, query);
+      if (row.keys.length === 0) continue;
+      row.keys.forEach((key) => seen.add(key));
       const logSumExpAt = rowsOf(logSumExpGradient ?? new Float64Array(0), call.heads, call.queryRows, 1, sequence.tensorBatch, head.head, sequence.queryStart + query, 1)[0] ?? 0;
       const gradient = outputRows.subarray(query * valueDim, (query + 1) * valueDim);
       const queryGradient = this.#row(head, query, row, gradient, logSumExpAt, keyGradients, valueGradients);
@@ -79,6 +83,7 @@ class Backward {
     const rawValues = rowsOf(this.#operands.value, call.keyHeads, call.keyRows, valueDim, sequence.tensorBatch, head.keyHead, sequence.keyStart, sequence.keyRows);
     const byValue = differentiate(aggregation.prepare, value);
     head.keys.forEach((key, index) => {
+      if (!seen.has(index)) return;
       place.enterKey(index);
       place.enterHead(head.head);
       valueGradients[index]?.forEach((amount, channel) => {
@@ -93,13 +98,12 @@ class Backward {
     });
   }
 
-  /** Passes 8 to 2 of one row; returns the gradient of its transformed query row. */
+  /** Passes 8 to 2 of one row that is not empty; returns the gradient of its transformed query row. */
   #row(head: Head, query: number, row: Row, outputGradient: Float64Array, logSumExpGradient: number, keyGradients: readonly Float64Array[], valueGradients: readonly Float64Array[]): Float64Array {
     const { aggregation, normalization, scoring } = this.#operands.call.request.variant;
     const { place } = head;
     const queryGradient = new Float64Array(place.queryRow.length);
     const { rule } = normalization;
-    if (row.keys.length === 0) return queryGradient;
     // 8 finish
     const aggregated = this.#forward.aggregate(head, row);
     const byOutput = differentiate(aggregation.finish, output);

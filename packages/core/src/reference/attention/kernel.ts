@@ -6,9 +6,9 @@ import { createBinder } from '../../bind.ts';
 import { AttentionError } from '../../errors.ts';
 import type { MergeClass, Partial } from '../../partial.ts';
 import { mergeClassOf } from '../../partial.ts';
-import { onHost, Place } from '../../place.ts';
+import { hostTables, onHost, Place } from '../../place.ts';
 import type { DType, HostTensor, Tensor } from '../../tensor.ts';
-import { encode } from '../../tensor.ts';
+import { elementCount, encodeInto, toFloat64 } from '../../tensor.ts';
 import { computeGradients } from './gradient.ts';
 import { observe } from './observe.ts';
 import type { Operands } from './operands.ts';
@@ -58,35 +58,27 @@ export class ReferenceKernel implements AttentionKernel {
 
   async transformKeys(inputs: Parameters<AttentionKernel['transformKeys']>[0]): Promise<Tensor> {
     this.#checkOpen();
-    const { queryDim, valueDim, dtypes } = this.request;
-    const [batch = 0, keyHeads = 0, rows = 0] = inputs.key.shape;
-    // A call without query rows binds the keys exactly as a whole call would.
-    const nothing = (dim: number, length: number, dtype: DType): HostTensor => denseTensor(new Float64Array(batch * keyHeads * length * dim), [batch, keyHeads, length, dim], dtype);
-    const packed = inputs.packed === undefined ? {} : { packed: { ...inputs.packed, query: Array.from(inputs.packed.query, () => 0) } };
-    const operands = operandsOf(this.#binder.bind({
-      ...inputs,
-      ...packed,
-      query: nothing(queryDim, 0, dtypes?.query ?? 'f32'),
-      value: nothing(valueDim, rows, dtypes?.value ?? 'f32'),
-      queryOffset: 0,
-    }));
-    const { call } = operands;
-    const place = new Place(call, operands.tables);
-    const result = new Float64Array(batch * keyHeads * rows * call.scoreDim);
-    for (const sequence of call.sequences) {
+    const bound = this.#binder.bindKeys(inputs);
+    const { keyHeads, keyRows, scoreDim } = bound;
+    const place = new Place(bound, hostTables(bound.tables));
+    const key = toFloat64(onHost('key', inputs.key));
+    const { keyDim } = this.request;
+    const shape = [inputs.key.shape[0] ?? 0, keyHeads, keyRows, scoreDim];
+    const result = new Float64Array(elementCount(shape));
+    for (const sequence of bound.sequences) {
       place.enterSequence(sequence);
       for (let head = 0; head < keyHeads; head++) {
-        const source = rowsOf(operands.key, keyHeads, rows, operands.keyDim, sequence.tensorBatch, head, sequence.keyStart, sequence.keyRows);
-        const target = rowsOf(result, keyHeads, rows, call.scoreDim, sequence.tensorBatch, head, sequence.keyStart, sequence.keyRows);
+        const source = rowsOf(key, keyHeads, keyRows, keyDim, sequence.tensorBatch, head, sequence.keyStart, sequence.keyRows);
+        const target = rowsOf(result, keyHeads, keyRows, scoreDim, sequence.tensorBatch, head, sequence.keyStart, sequence.keyRows);
         for (let index = 0; index < sequence.keyRows; index++) {
           place.enterKey(index);
           Object.assign(place.values, { head, index, position: place.values.keyPosition });
-          const row = source.subarray(index * operands.keyDim, (index + 1) * operands.keyDim);
-          target.set(transformRow(this.request.variant.scoring.keyTransforms, row, place).result, index * call.scoreDim);
+          const row = source.subarray(index * keyDim, (index + 1) * keyDim);
+          target.set(transformRow(this.request.variant.scoring.keyTransforms, row, place).result, index * scoreDim);
         }
       }
     }
-    return denseTensor(result, [batch, keyHeads, rows, call.scoreDim], dtypes?.key ?? inputs.key.dtype);
+    return denseTensor(result, shape, inputs.key.dtype);
   }
 
   async backward(inputs: AttentionInputs, saved: Saved, outputGradients: OutputGradients): Promise<Gradients<HostTensor>> {
@@ -151,22 +143,11 @@ export class ReferenceKernel implements AttentionKernel {
   }
 }
 
-/** Into a given tensor, element by element through its strides, or a new dense one. */
+/** Into a given tensor, through its strides, or a new dense one. */
 function write(data: Float64Array, shape: readonly number[], dtype: DType, into: Tensor | undefined): HostTensor {
   if (into === undefined) return denseTensor(data, shape, dtype);
   const target = onHost('into', into);
-  const encoded = encode(data, target.dtype);
-  const view = target.view();
-  encoded.forEach((value, flat) => {
-    let rest = flat;
-    let at = 0;
-    for (let axis = shape.length - 1; axis >= 0; axis--) {
-      const size = shape[axis] ?? 1;
-      at += (rest % size) * (target.strides[axis] ?? 0);
-      rest = Math.floor(rest / size);
-    }
-    view[at] = value;
-  });
+  encodeInto(data, target);
   return target;
 }
 

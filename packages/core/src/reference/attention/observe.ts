@@ -7,7 +7,10 @@ import type { Operands } from './operands.ts';
 import { denseTensor } from './outputs.ts';
 import type { Steps } from './slices.ts';
 
-/** What was asked to be seen: f32 [batch, heads, rows, keyLength] for each stage, and [batch, heads, keyLength] of key mass (L8). */
+/**
+ * What was asked to be seen: f32 [batch, heads, rows, keyLength] for each stage, and [batch, heads, keyLength] of key mass, the sum of the stage `weights` (L8).
+ * Pairs of padding, and of two packed sequences, are −∞ in `masked` and 0 in the other stages.
+ */
 export interface Observed {
   readonly observed: Readonly<Partial<Record<ObservedStage, HostTensor>>>;
   readonly keyMass: HostTensor | null;
@@ -31,18 +34,20 @@ export function* observe(operands: Operands): Steps<Observed> {
   const mass = new Float64Array(count(massShape));
   const forward = new Forward(operands);
   for (const head of forward.heads()) {
-    const headAt = heads.indexOf(head.head);
-    if (headAt < 0) continue;
-    const { tensorBatch, queryStart, queryRows, keyStart } = head.sequence;
-    for (const [rowAt, row] of rows.entries()) {
-      yield;
-      const query = row - queryStart;
-      if (query < 0 || query >= queryRows) continue;
-      const start = ((tensorBatch * heads.length + headAt) * rows.length + rowAt) * call.keyRows + keyStart;
-      for (const [stage, array] of arrays) stageRow(forward, head, query, stage).forEach((value, key) => (array[start + key] = value));
-      const weighed = forward.row(head, query);
-      const massStart = (tensorBatch * heads.length + headAt) * call.keyRows + keyStart;
-      weighed.keys.forEach((key, index) => (mass[massStart + key] = (mass[massStart + key] ?? 0) + (weighed.weights[index] ?? 0)));
+    const { tensorBatch, queryStart, queryLength, keyStart } = head.sequence;
+    for (const [headAt, chosen] of heads.entries()) {
+      if (chosen !== head.head) continue;
+      const plane = tensorBatch * heads.length + headAt;
+      for (const [rowAt, row] of rows.entries()) {
+        yield;
+        const query = row - queryStart;
+        if (query < 0 || query >= queryLength) continue;
+        const start = (plane * rows.length + rowAt) * call.keyRows + keyStart;
+        for (const [stage, array] of arrays) stageRow(forward, head, query, stage).forEach((value, key) => (array[start + key] = value));
+        if (!keyMass) continue;
+        const massStart = plane * call.keyRows + keyStart;
+        stageRow(forward, head, query, 'weights').forEach((weight, key) => (mass[massStart + key] = (mass[massStart + key] ?? 0) + weight));
+      }
     }
   }
   return {
@@ -51,9 +56,9 @@ export function* observe(operands: Operands): Steps<Observed> {
   };
 }
 
-/** One row of a stage over all keys of the sequence. Scores and modified scores exist for every pair; weights are 0 where nothing is allowed. */
+/** One row of a stage over the keys that count. Scores and modified scores exist for every pair of them; weights are 0 where nothing is allowed. */
 function stageRow(forward: Forward, head: Head, query: number, stage: ObservedStage): Float64Array {
-  const keys = range(head.sequence.keyRows);
+  const keys = range(head.sequence.keyLength);
   if (stage === 'scores') return forward.scores(head, query, keys).at(0) ?? new Float64Array(0);
   if (stage === 'modified') return forward.scores(head, query, keys).at(-1) ?? new Float64Array(0);
   const result = new Float64Array(keys.length).fill(stage === 'masked' ? -Infinity : 0);

@@ -1,6 +1,6 @@
 import type { BoundCall } from '../../bind.ts';
 import type { HostTable } from '../../place.ts';
-import { hostTable, onHost } from '../../place.ts';
+import { hostTables, onHost } from '../../place.ts';
 import { toFloat64 } from '../../tensor.ts';
 
 /** Query, key and value as dense float64, and the tables: what every pass reads. */
@@ -29,7 +29,7 @@ export function operandsOf(call: BoundCall): Operands {
     queryDim: query.shape[3] ?? 0,
     keyDim: key.shape[3] ?? 0,
     valueDim: value.shape[3] ?? 0,
-    tables: new Map(Object.entries(call.tables).map(([name, table]) => [name, hostTable(name, table)])),
+    tables: hostTables(call.tables),
   };
 }
 
