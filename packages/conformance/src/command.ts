@@ -5,8 +5,9 @@ import { parseArgs } from 'node:util';
 import { toMutantTable } from './mutants/table.ts';
 import { runMutants } from './mutants/run-mutants.ts';
 import { failureText, toJUnit, toPlan, toTable } from './report.ts';
-import type { CreateBackend, SuiteOptions } from './suite.ts';
+import type { SuiteOptions } from './suite.ts';
 import { runSuite, selectCases } from './suite.ts';
+import type { CreateBackend } from './test-bench.ts';
 
 /** Where the command writes, and whether a person watches. */
 export interface Output {

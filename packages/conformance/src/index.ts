@@ -1,5 +1,6 @@
 export { conformance, runSuite, selectCases } from './suite.ts';
-export type { CreateBackend, Host, RunSuiteOptions, SuiteOptions } from './suite.ts';
+export type { Host, RunSuiteOptions, SuiteOptions } from './suite.ts';
+export type { BenchOptions, CreateBackend } from './test-bench.ts';
 export { laws } from './case.ts';
 export type { Case, Kind, Law, Need } from './case.ts';
 export { failureText, toJUnit, toPlan, toTable } from './report.ts';

@@ -1,4 +1,11 @@
 import type { Case } from '../case.ts';
+import { errorCases } from './errors.ts';
+import { lifecycleCases } from './lifecycle.ts';
+import { exampleCases } from './examples.ts';
+import { formatCases } from './formats.ts';
+import { identityCases } from './identities.ts';
+import { stageCases } from './stages.ts';
+import { goldenCases } from './golden.ts';
 import { emptyRowCases } from './laws/empty-row.ts';
 import { orderCases } from './laws/order.ts';
 import { positionCases } from './laws/positions.ts';
@@ -16,6 +23,7 @@ import { observedStageCases } from './laws/observed-stages.ts';
 import { precisionCases } from './laws/precision.ts';
 import { recurrenceCases } from './laws/recurrence.ts';
 import { gradientCases } from './laws/gradient.ts';
+import { nothingSilentCases } from './laws/nothing-silent.ts';
 import { scaleCases } from './laws/scale.ts';
 import { sinkCases } from './laws/sink.ts';
 
@@ -26,6 +34,6 @@ export interface CaseSelection {
 }
 
 /** Every case of the suite: all laws, all of the lifecycle, and the chosen examples. */
-export function allCases(_selection: CaseSelection): readonly Case[] {
-  return [...emptyRowCases, ...orderCases, ...positionCases, ...windowCases, ...logSumExpCases, ...groupedHeadCases, ...sinkCases, ...observedStageCases, ...precisionCases, ...maskSelectCases, ...emptyAxesCases, ...mergeCases, ...determinismCases, ...noLeakCases, ...noPositionCases, ...edgeCases, ...scaleCases, ...recurrenceCases, ...gradientCases];
+export function allCases(selection: CaseSelection): readonly Case[] {
+  return [...emptyRowCases, ...orderCases, ...positionCases, ...windowCases, ...logSumExpCases, ...groupedHeadCases, ...sinkCases, ...observedStageCases, ...precisionCases, ...maskSelectCases, ...emptyAxesCases, ...mergeCases, ...determinismCases, ...noLeakCases, ...noPositionCases, ...edgeCases, ...scaleCases, ...recurrenceCases, ...gradientCases, ...nothingSilentCases, ...goldenCases, ...stageCases, ...identityCases, ...formatCases, ...lifecycleCases, ...errorCases, ...exampleCases(selection.examples, selection.seed)];
 }
