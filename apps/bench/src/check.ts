@@ -25,7 +25,7 @@ export interface Expected {
 }
 
 /** Products that the reference may compute for one workload: a second or two of its time. */
-const defaultBudget = 6e7;
+const defaultBudget = 1.2e8;
 
 // A term of an additive score is an expression that the reference evaluates, which costs it as much as so many products.
 const expressionCost = 40;

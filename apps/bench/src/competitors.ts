@@ -21,7 +21,7 @@ export const competitorSources: readonly CompetitorSource[] = [...backendSources
  */
 export async function startCompetitors({ backends, peers }: Pick<Arguments, 'backends' | 'peers'>): Promise<readonly Competitor[]> {
   const sources = [...chosen('backend', backends), ...chosen('peer', peers)];
-  return Promise.all(sources.map((source) => source.start()));
+  return Promise.all(sources.map(async (source) => source.start()));
 }
 
 function chosen(role: Competitor['role'], names: readonly string[] | null): readonly CompetitorSource[] {

@@ -22,10 +22,13 @@ export interface MemoryProbe {
 const probeProgram = fileURLToPath(new URL('memory-probe.ts', import.meta.url));
 const longestProbe = 120_000;
 
+// Makes glibc give freed arrays back at once; otherwise the call would reuse what making its inputs left behind, unseen.
+const returnFreedMemory = { MALLOC_MMAP_THRESHOLD_: '65536', MALLOC_TRIM_THRESHOLD_: '65536' };
+
 /** Starts a process that makes the call once and reads its peak; null when that fails or nothing can be read here. */
 export async function probePeakBytes(probe: MemoryProbe): Promise<number | null> {
   try {
-    const { stdout } = await promisify(execFile)(process.execPath, [...process.execArgv, probeProgram, JSON.stringify(probe)], { timeout: longestProbe });
+    const { stdout } = await promisify(execFile)(process.execPath, [...process.execArgv, probeProgram, JSON.stringify(probe)], { timeout: longestProbe, env: { ...process.env, ...returnFreedMemory } });
     const bytes: unknown = JSON.parse(stdout);
     return typeof bytes === 'number' && bytes >= 0 ? bytes : null;
   } catch {

@@ -177,7 +177,7 @@ function shapeText({ layer, batch, queryLength, keyLength }: Workload): string {
 function curves(report: Report): Html {
   const shortened = report.workloads.find(({ phase }) => phase === 'curve');
   if (shortened === undefined) return nothing;
-  const along = report.workloads.filter(({ phase, layer }) => phase !== 'decode' && layer.name === shortened.layer.name);
+  const along = report.workloads.filter(({ phase, layer }) => phase !== 'decode' && layer.name === shortened.layer.name).sort((a, b) => a.keyLength - b.keyLength);
   const points = along.flatMap(({ id, keyLength }) => timed(report, id).map(({ outcome, median }) => ({ name: outcome.competitor, color: colorOf(report, outcome.competitor), tokens: keyLength, milliseconds: median })));
   if (points.length === 0) return nothing;
   return figure('How it grows', `Time of one layer ‘${shortened.layer.name}’ over the length of the prompt, both axes logarithmic; lower is better.`, curvePlot(points, 'time over tokens'));
