@@ -1,0 +1,83 @@
+import { spawnSync } from 'node:child_process';
+import { cpSync, mkdtempSync, readFileSync, realpathSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { addBackend } from '../src/backend.ts';
+import { namesOf } from '../src/names.ts';
+import { addVariant, stages } from '../src/variant.ts';
+
+const root = resolve(import.meta.dirname, '../../..');
+
+/** Compilers and the suite start as processes of their own. */
+const patience = 120_000;
+
+/** A copy of what the scaffold changes and what its result is compiled and run with; dependencies are linked. */
+let copy: string;
+
+beforeAll(() => {
+  copy = realpathSync(mkdtempSync(join(tmpdir(), 'heed-scaffold-')));
+  for (const file of ['package.json', 'tsconfig.json', 'tsconfig.base.json']) cpSync(join(root, file), join(copy, file));
+  for (const folder of ['packages/core', 'packages/conformance', 'tooling/checks', 'tooling/tsconfig', 'tooling/vitest', 'tooling/tsup', 'tooling/eslint']) {
+    cpSync(join(root, folder), join(copy, folder), { recursive: true, verbatimSymlinks: true, filter: (path) => !/\/(dist|\.types|\.turbo|\.results|\.tarball|consumers)(\/|$)/.test(path.slice(root.length)) });
+  }
+  symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'), 'dir');
+});
+
+afterAll(() => {
+  rmSync(copy, { recursive: true, force: true });
+});
+
+function run(folder: string, command: string, ...parameters: readonly string[]): void {
+  const { status, stdout, stderr } = spawnSync(join(copy, folder, 'node_modules/.bin', command), parameters, { cwd: join(copy, folder), encoding: 'utf8' });
+  expect(status, `${stdout}\n${stderr}`).toBe(0);
+}
+
+test('names are lower-case words joined by hyphens', () => {
+  expect(namesOf('my-modifier')).toEqual({ kebab: 'my-modifier', camel: 'myModifier', pascal: 'MyModifier' });
+  for (const wrong of ['MyModifier', 'my_modifier', '-x', 'x-', '', 'a b', '../x']) expect(() => namesOf(wrong)).toThrow('lower-case');
+});
+
+describe('new variant', () => {
+  test('a member of every stage compiles, passes its own test and the suite', () => {
+    const names = Object.keys(stages).map((stage) => ({ stage, name: namesOf(`scaffolded-${stage}`) }));
+    const written = names.flatMap(({ stage, name }) => addVariant(copy, name, stage));
+    run('packages/core', 'tsc', '-b');
+    run('packages/conformance', 'tsc', '-b', 'tsconfig.src.json');
+    run('packages/core', 'eslint', '--max-warnings', '0', ...written.filter((path) => path.includes('scaffolded')).map((path) => path.replace('packages/core/', '')));
+    run('packages/core', 'vitest', 'run', 'scaffolded');
+    const filters = names.flatMap(({ stage, name }) => ['--filter', `${{ transform: 'transforms', modifier: 'modifiers', reweighing: 'normalization' }[stage] ?? stage}/${name.camel}`]);
+    const { status, stdout } = spawnSync(
+      join(root, 'node_modules/.bin/node'),
+      ['--conditions=@heed/source', 'packages/conformance/src/command-line.ts', 'tooling/checks/backends/reference.ts', '--examples', '0', ...filters],
+      { cwd: copy, encoding: 'utf8' },
+    );
+    expect(stdout).toContain(`${2 * names.length} passed, 0 failed`);
+    expect(status).toBe(0);
+  }, patience);
+
+  test('a name that is taken and a stage that does not exist are refused, and nothing is written', () => {
+    const before = readFileSync(join(copy, 'packages/core/src/index.ts'), 'utf8');
+    expect(() => addVariant(copy, namesOf('softcap'), 'modifier')).toThrow('exists already');
+    expect(() => addVariant(copy, namesOf('my-modifier'), 'colour')).toThrow('Expected one of scoring');
+    expect(readFileSync(join(copy, 'packages/core/src/index.ts'), 'utf8')).toBe(before);
+  });
+});
+
+describe('new backend', () => {
+  test('a backend compiles, passes its own test and the whole suite', () => {
+    addBackend(copy, namesOf('my-backend'));
+    symlinkSync(join(copy, 'packages/conformance/node_modules'), join(copy, 'packages/my-backend/node_modules'), 'dir');
+    run('packages/my-backend', 'tsc', '-b');
+    run('packages/my-backend', 'eslint', '.', '--max-warnings', '0');
+    run('packages/my-backend', 'vitest', 'run');
+    symlinkSync(join(copy, 'packages/my-backend'), join(copy, 'tooling/checks/node_modules/@heed/my-backend'), 'dir');
+    const { status, stdout } = spawnSync(
+      join(root, 'node_modules/.bin/node'),
+      ['--conditions=@heed/source', 'packages/conformance/src/command-line.ts', 'tooling/checks/backends/my-backend.ts', '--examples', '20'],
+      { cwd: copy, encoding: 'utf8' },
+    );
+    expect(stdout).toMatch(/\d+ passed, 0 failed\s*$/);
+    expect(status).toBe(0);
+  }, patience);
+});
