@@ -15,6 +15,8 @@ export function unit(): ViteUserConfig {
       execArgv: [`--conditions=${source}`],
       reporters: ['default', countsReporter(`.results/${process.env.npm_lifecycle_event ?? 'unit'}.json`)],
       restoreMocks: true,
+      // Lanes share the machine's cores.
+      testTimeout: 30_000,
     },
   });
 }
