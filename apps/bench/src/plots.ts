@@ -31,7 +31,7 @@ export interface ErrorPoint {
 }
 
 // Drawn for a phone's width and scaled up from there, so that text stays readable on both.
-const width = 440;
+const width = 400;
 const fontSize = 12;
 
 // Beyond this ratio short bars cannot be told apart, and a logarithmic axis says more.
