@@ -1,7 +1,6 @@
 import { expect } from 'vitest';
-import type { AttentionInputs, AttentionOutputs, AttentionVariant } from '../src/index.ts';
+import type { AttentionInputs, AttentionOutputs, AttentionVariant, HostTensor } from '../src/index.ts';
 import { tensor, toFloat64 } from '../src/index.ts';
-import type { HostTensor } from '../src/index.ts';
 import { ReferenceKernel } from '../src/reference/attention/kernel.ts';
 
 /** Numbers of −1 … 1 that look random, the same for the same seed. */
@@ -54,7 +53,7 @@ export const softmaxOf = (scores: Vector): Vector => scores.map((s) => Math.exp(
 
 /** Output of {@link query}, {@link key} and {@link value} by nested loops, for queries that stand at positions 1, 2, …. */
 export function plain(formulas: Formulas): number[] {
-  const { score = (q, k): number => dot(q, k) / 2, allowed = (): boolean => true, weights = softmaxOf, aggregate = (w, v): number => dot(w, v) } = formulas;
+  const { score = (q: Vector, k: Vector): number => dot(q, k) / 2, allowed = (): boolean => true, weights = softmaxOf, aggregate = dot } = formulas;
   const [queries, keys, values] = [toFloat64(query), toFloat64(key), toFloat64(value)];
   const row = (data: Float64Array, at: number, width: number): Vector => [...data.subarray(at * width, (at + 1) * width)];
   const output: number[] = [];
@@ -78,7 +77,7 @@ export type Tables = Readonly<Record<string, HostTensor>>;
 /** What the reference computes of the same tensors. */
 export async function run(variant: AttentionVariant, inputs: Partial<AttentionInputs> = {}): Promise<AttentionOutputs<HostTensor>> {
   const kernel = new ReferenceKernel({ variant, queryDim: sizes.dim, keyDim: sizes.dim, valueDim: sizes.valueDim, dtypes: { query: 'f64', key: 'f64', value: 'f64' } }, () => false);
-  return (await kernel.run({ query, key, value, queryOffset: 1, ...inputs })) as AttentionOutputs<HostTensor>;
+  return kernel.run({ query, key, value, queryOffset: 1, ...inputs });
 }
 
 export function expectClose(got: HostTensor | undefined, want: ArrayLike<number>, tolerance = 1e-12): void {
