@@ -1,0 +1,59 @@
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { exact, float32Attention, float32Gradient, float32LogSumExp, float32Recurrence, float32Threshold, sixDecimals } from '@heed/conformance';
+import { countsFile } from './counts.ts';
+import { memberTables } from './member-tables.ts';
+import { supportTable, type ConformanceReport } from './support-table.ts';
+import { root, workspacePackages } from './workspace.ts';
+
+/** A document with generated parts, as it is and as it should be. */
+export interface GeneratedDocument {
+  /** Relative to the root. */
+  readonly path: string;
+  readonly before: string;
+  readonly after: string;
+}
+
+/**
+ * The documents with generated parts, between `<!-- generated: NAME -->` and `<!-- /generated -->`: `support` in README.md, from the conformance
+ * reports; one table for each stage in docs/variants.md, from core's doc comments; the bounds in docs/tolerances.md, from the suite. Where no lane has left a report, `support` stays as it is.
+ */
+export function generatedDocuments(): readonly GeneratedDocument[] {
+  const stages = join(root, 'packages/core/src/stages');
+  const sources = readdirSync(stages, { recursive: true, encoding: 'utf8' })
+    .map((file) => file.replaceAll('\\', '/'))
+    .filter((file) => file.endsWith('.ts') && file.includes('/'))
+    .sort()
+    .map((file) => ({ file, text: readFileSync(join(stages, file), 'utf8') }));
+  const reports = conformanceReports();
+  const parts: Readonly<Record<string, string>> = {
+    ...memberTables(sources, readFileSync(join(root, 'packages/core/src/index.ts'), 'utf8')),
+    tolerances: toleranceTable(),
+    ...(reports.length === 0 ? {} : { support: supportTable(reports) }),
+  };
+  return ['README.md', 'docs/variants.md', 'docs/tolerances.md'].map((path) => {
+    const before = readFileSync(join(root, path), 'utf8');
+    const after = before.replaceAll(/(<!-- generated: (.+?) -->\n)[^]*?(\n<!-- \/generated -->)/g, (whole, start: string, name: string, end: string) => {
+      const part = parts[name];
+      return part === undefined ? whole : `${start}\n${part}\n${end}`;
+    });
+    return { path, before, after };
+  });
+}
+
+/** Every bound of the suite with its reason. */
+function toleranceTable(): string {
+  const rows = [float32Attention, float32LogSumExp, float32Threshold, float32Recurrence, float32Gradient, sixDecimals, exact].map(({ name, formula, reason }) => `| ${name} | ${formula.replaceAll('|', '\\|')} | ${reason} |`);
+  return ['| bound | formula | reason |', '|---|---|---|', ...rows].join('\n');
+}
+
+/** Reports that the conformance lanes of all packages have left. */
+export function conformanceReports(): readonly ConformanceReport[] {
+  return workspacePackages().flatMap(({ folder, manifest }) =>
+    Object.keys(manifest.scripts ?? {})
+      .filter((script) => script.startsWith('conformance'))
+      .map((script) => countsFile(folder, script))
+      .filter((file) => existsSync(file))
+      .map((file) => JSON.parse(readFileSync(file, 'utf8')) as ConformanceReport),
+  );
+}
