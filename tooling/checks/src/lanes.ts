@@ -32,4 +32,5 @@ export const lanes: readonly Lane[] = [
   { script: 'use', leavesCounts: true },
   { script: 'unused', leavesCounts: false },
   { script: 'workflows', leavesCounts: true },
+  { script: 'documents', leavesCounts: true },
 ];
