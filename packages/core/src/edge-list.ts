@@ -30,7 +30,7 @@ export interface GraphSizes {
 }
 
 /**
- * The edges [query, key], in any order.
+ * The edges [query, key], in any order. The list has each row ascending, so that one graph is one list, with the same bits in every sum over it (L14).
  *
  * @throws AttentionError `invalid-edges` for one that leaves the graph, `duplicate-edge`
  */

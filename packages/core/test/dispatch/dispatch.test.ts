@@ -47,7 +47,11 @@ function backendOf(name: string, behaviour: Behaviour): Backend {
       transformKeys: async () => (note('transformKeys'), zeros([1])),
       backward: async () => (note('backward'), {}),
       explain: () => ({ backend: name, plan: [`plan of ${name}`], alternatives: [{ name: 'split', reason: 'short' }], code: {} }),
-      dispose: async () => note('dispose'),
+      dispose: async () => {
+        // Later, so that who does not wait for it is found out.
+        await new Promise((resolve) => setTimeout(resolve, 1));
+        note('dispose');
+      },
     };
   };
   return { contract: contractVersion, name, runtime, capabilities: { ...capabilities, ...behaviour.capabilities }, assess, prepare: prepare as Backend['prepare'], dispose: async () => void log.push(`${name} backend dispose`) };

@@ -26,7 +26,10 @@ describe('an edge list', () => {
       fc.property(fc.shuffledSubarray([...all]), (edges) => {
         const marks = new Uint8Array(20);
         for (const [query, key] of edges) marks[query * 4 + key] = 1;
-        expect([...toFloat64(edgesToMask(edgeList(edges, sizes), 4))]).toEqual([...marks]);
+        const list = edgeList(edges, sizes);
+        expect([...toFloat64(edgesToMask(list, 4))]).toEqual([...marks]);
+        // L14: the same graph is the same list, so that sums over its edges have the same bits.
+        expect([...list.keys.view()]).toEqual([...edgeListFromMask(tensor(marks, [5, 4])).keys.view()]);
       }),
     );
   });

@@ -136,6 +136,18 @@ describe('table reads are proven in range', () => {
     expectRefusal(() => bound(read(false), { bucket: elsewhere, seen: zeros([4], 'i32') }), 'table-out-of-range');
   });
 
+  test('also the rows that queries are multiplied with', () => {
+    const read = (clamped: boolean): AttentionStages => ({
+      scoring: scaledDot().modify(modifier('m', ({ score, queryPosition, keyPosition, queryTable }) => {
+        const row = keyPosition.sub(queryPosition).add(3);
+        return score.add(queryTable('vectors', 7, { perHead: true }).at(clamped ? row.max(0).min(6) : row));
+      })),
+    });
+    expect(() => bound(read(true), { vectors: zeros([4, 7, 4]) })).not.toThrow();
+    expect(() => bound(read(false), { vectors: zeros([4, 7, 4]) }, { queryLengths: [4, 4], keyLengths: [4, 4] })).not.toThrow();
+    expectRefusal(() => bound(read(false), { vectors: zeros([4, 7, 4]) }), 'table-out-of-range', 'vectors', '-1 … 7', '7 elements');
+  });
+
   test('and divisors are proven positive', () => {
     expect(() => bound({ masking: chunkedLocal(4) }, undefined, { uniforms: { 'chunkedLocal.size': 1 } })).not.toThrow();
     expectRefusal(() => bound({ masking: chunkedLocal(4) }, undefined, { uniforms: { 'chunkedLocal.size': 0 } }), 'invalid-uniform', 'chunkedLocal.size');
