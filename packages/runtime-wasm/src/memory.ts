@@ -6,6 +6,9 @@ export const pageBytes = 65_536;
 /** Every block starts at a multiple of this: a cache line, four vectors. */
 export const blockAlignment = 64;
 
+/** Bytes behind every block that may be read, though they mean nothing: kernels read whole vectors at the end of a row. */
+export const readableBeyond = 256;
+
 /** Most pages that 32-bit addresses reach. */
 const addressablePages = 65_536;
 
@@ -125,12 +128,12 @@ export class LinearMemory {
   #extend(size: number): number {
     const address = Math.ceil(this.#end / blockAlignment) * blockAlignment;
     const end = address + size;
-    if (end > this.#limit) throw this.#outOfMemory(size);
+    if (end + readableBeyond > this.#limit) throw this.#outOfMemory(size);
     const present = this.memory.buffer.byteLength;
-    if (end > present) {
+    if (end + readableBeyond > present) {
       // Half as much again, at most 64 MiB more than needed: few growths, little waste.
-      const ahead = Math.min(this.#limit, end + Math.min(present >> 1, 64 * 2 ** 20));
-      if (!this.#grow(ahead) && !this.#grow(end)) throw this.#outOfMemory(size);
+      const ahead = Math.min(this.#limit, end + readableBeyond + Math.min(present >> 1, 64 * 2 ** 20));
+      if (!this.#grow(ahead) && !this.#grow(end + readableBeyond)) throw this.#outOfMemory(size);
     }
     this.#end = end;
     return address;

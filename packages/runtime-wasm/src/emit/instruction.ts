@@ -197,6 +197,16 @@ export function constantI32x4(value: number): Instruction<'v128'> {
   return vectorConstant(new Uint8Array(new Int32Array(4).fill(value).buffer));
 }
 
+/** Two lanes of the same float64. */
+export function constantF64x2(value: number): Instruction<'v128'> {
+  return vectorConstant(new Uint8Array(new Float64Array(2).fill(value).buffer));
+}
+
+/** Two lanes of the same int64. */
+export function constantI64x2(value: bigint): Instruction<'v128'> {
+  return vectorConstant(new Uint8Array(new BigInt64Array(2).fill(value).buffer));
+}
+
 /** Four int32 lanes. */
 export function lanesI32x4(lanes: readonly [number, number, number, number]): Instruction<'v128'> {
   return vectorConstant(new Uint8Array(new Int32Array(lanes).buffer));

@@ -88,6 +88,56 @@ export function tileProduct(f: FunctionBuilder, { sums, left, right, depth, unro
   });
 }
 
+export interface RowsProduct extends Arithmetic {
+  readonly sums: TileSums;
+  /** Addresses of the left rows, float32, one number for each depth. Are advanced past them. */
+  readonly rows: readonly Local<'i32'>[];
+  /** Address of the packed right panel: [depth, columns] float32. Is advanced past it. */
+  readonly right: Local<'i32'>;
+  /** Number of products in each sum, 0 or more. */
+  readonly depth: Local<'i32'>;
+}
+
+/** Depths of one round. */
+const rowsUnroll = 4;
+
+/** As {@link tileProduct}, with left rows as they lie: each row's numbers one after another. */
+export function rowsProduct(f: FunctionBuilder, { sums, rows, right, depth, fused }: RowsProduct): void {
+  const vectors = sums[0]?.length ?? 0;
+  const columns = f.localArray('column', 'v128', vectors);
+  const spread = f.local('spread', 'v128');
+  const step = (at: number): void => {
+    columns.forEach((column, index) => {
+      f.set(column, v128.load(right, at * vectors * 16 + index * 16));
+    });
+    rows.forEach((row, rowIndex) => {
+      f.set(spread, v128.load32_splat(row, at * 4));
+      columns.forEach((column, index) => {
+        const sum = sums[rowIndex]?.[index];
+        if (sum !== undefined) f.set(sum, multiplyAdd({ fused }, spread, column, sum));
+      });
+    });
+  };
+  const advance = (steps: number): void => {
+    f.set(right, i32.add(right, steps * vectors * 16));
+    for (const row of rows) f.set(row, i32.add(row, steps * 4));
+  };
+  const left = f.let('left', depth);
+  f.if(i32.ge_s(left, rowsUnroll), () => {
+    f.loop('depths', (again) => {
+      for (let at = 0; at < rowsUnroll; at += 1) step(at);
+      advance(rowsUnroll);
+      f.set(left, i32.sub(left, rowsUnroll));
+      f.brIf(again, i32.ge_s(left, rowsUnroll));
+    });
+  });
+  f.while('rest', () => left, () => {
+    step(0);
+    advance(1);
+    f.set(left, i32.sub(left, 1));
+  });
+}
+
 /** Writes the tile to rows of `stride` bytes from `address`. */
 export function storeTile(f: FunctionBuilder, sums: TileSums, address: Local<'i32'>, stride: number): void {
   sums.forEach((row, rowIndex) => {

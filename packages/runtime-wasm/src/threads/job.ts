@@ -41,6 +41,8 @@ export interface Placed {
   readonly scratchStride: number;
 }
 
+export type Settle = (error: AttentionError | undefined) => AttentionError | undefined;
+
 /** @internal for the pool */
 export class Pending implements Submission {
   readonly job: Job;
@@ -51,12 +53,17 @@ export class Pending implements Submission {
   /** Position of the first phase, once it is in the ring. */
   start: number | undefined;
   onAbort: (() => void) | undefined;
+  /** Run after the job is settled. */
+  readonly afterwards: (() => void)[] = [];
   settled = false;
   error: AttentionError | undefined;
   #resolvers: Resolvers | undefined;
 
-  constructor(job: Job) {
+  readonly #settle: Settle | undefined;
+
+  constructor(job: Job, settle?: Settle) {
     this.job = job;
+    this.#settle = settle;
   }
 
   get done(): Promise<void> {
@@ -65,7 +72,8 @@ export class Pending implements Submission {
     return this.#resolvers.promise;
   }
 
-  settle(error: AttentionError | undefined): void {
+  settle(outcome: AttentionError | undefined): void {
+    const error = this.#settle === undefined ? outcome : this.#settle(outcome);
     this.settled = true;
     this.error = error;
     if (error === undefined) this.#resolvers?.resolve();

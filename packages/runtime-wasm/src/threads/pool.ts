@@ -5,7 +5,7 @@
 import { AttentionError } from '@heed/core';
 import type { LinearMemory } from '../memory.ts';
 import { at, controlBytes, mark, maximumWorkers, ringSlots, signal, state, takeErrorText, takePart, word, type KernelCall } from './control.ts';
-import { abortError, Pending, withResolvers, workerError, type Job, type KernelFunction, type Placed, type Resolvers, type Submission } from './job.ts';
+import { abortError, Pending, withResolvers, workerError, type Job, type KernelFunction, type Placed, type Resolvers, type Settle, type Submission } from './job.ts';
 import { spawnWorker, type Spawn, type SpawnedWorker } from './spawn.ts';
 import { nextTurn } from './turn.ts';
 import type { WorkerMessage } from './worker.ts';
@@ -24,6 +24,13 @@ export interface PoolOptions {
   readonly mayBlock: boolean;
   /** How workers start; other hosts may bring their own. */
   readonly spawn?: Spawn;
+}
+
+export interface SubmitOptions {
+  /** The calling thread takes part at once, for one slice; else it begins in a later turn of its event loop. Default false. */
+  readonly participate?: boolean;
+  /** Called once when the job is over, in order; returns the error to report. */
+  readonly settle?: Settle;
 }
 
 interface Loaded {
@@ -49,7 +56,7 @@ export class WorkerPool {
   readonly #loaded = new Set<Loaded>();
   #nextId = 1;
   /** In order; those with a start are in the ring. */
-  #queue: Pending[] = [];
+  readonly #queue: Pending[] = [];
   #pumping = false;
   #disposed = false;
   #startFailure = '';
@@ -125,12 +132,11 @@ export class WorkerPool {
 
   /**
    * Queues a job behind all others. A small one on an idle pool runs before this returns.
-   * @param participate the calling thread takes part at once, for one slice; else it begins in a later turn of its event loop. Default false.
    * @throws AttentionError `disposed`, `out-of-memory` for arguments and scratch
    */
-  submit(job: Job, { participate = false }: { readonly participate?: boolean } = {}): Submission {
+  submit(job: Job, { participate = false, settle }: SubmitOptions = {}): Submission {
     this.#checkLive();
-    const pending = new Pending(job);
+    const pending = new Pending(job, settle);
     if (job.signal?.aborted === true) {
       pending.settle(abortError(job.signal));
       return pending;
@@ -152,6 +158,13 @@ export class WorkerPool {
   async drained(): Promise<void> {
     const last = this.#queue.at(-1);
     if (last !== undefined) await last.done.catch(() => undefined);
+  }
+
+  /** Runs once everything submitted so far is over, well or not; now if nothing is pending. */
+  afterAll(run: () => void): void {
+    const last = this.#queue.at(-1);
+    if (last === undefined) run();
+    else last.afterwards.push(run);
   }
 
   /** Ends the workers; jobs that wait or run reject with `disposed`. May be called twice. */
@@ -317,13 +330,17 @@ export class WorkerPool {
     if (pending.block !== 0) this.#memory.release(pending.block);
     if (pending.onAbort !== undefined) pending.job.signal?.removeEventListener('abort', pending.onAbort);
     pending.settle(error);
+    for (const run of pending.afterwards.splice(0)) run();
   }
 
   #listenToAbort(pending: Pending, abort: AbortSignal): void {
     pending.onAbort = () => {
       if (pending.settled) return;
       if (pending.start === undefined) {
-        this.#queue = this.#queue.filter((other) => other !== pending);
+        const index = this.#queue.indexOf(pending);
+        this.#queue.splice(index, 1);
+        // What waits for this job waits for the jobs before it as well.
+        this.#queue[index - 1]?.afterwards.push(...pending.afterwards.splice(0));
         this.#finish(pending, abortError(abort));
         return;
       }
