@@ -1,0 +1,64 @@
+import type { Assessment, AttentionKernel, AttentionRequest, Backend, CallShape, Capabilities, FastWeightKernel, FastWeightRequest, Request } from '@heed/core';
+import { AttentionError, checkRequest, contractVersion } from '@heed/core';
+import { createWasmRuntime, type WasmRuntime, type WasmRuntimeOptions } from '@heed/runtime-wasm';
+import { assess, capabilities } from './assess.ts';
+import { CpuKernel } from './kernel.ts';
+
+export interface CpuBackendOptions extends Pick<WasmRuntimeOptions, 'threads' | 'vectors'> {
+  /** The runtime to work on, shared with others; `threads` and `vectors` are then its own. Default: a new one, which `dispose` closes too. */
+  readonly runtime?: WasmRuntime;
+}
+
+/**
+ * Dense attention on all cores: WebAssembly SIMD, emitted for the request at hand.
+ * @throws AttentionError as `createWasmRuntime`
+ */
+export async function createCpuBackend(options: CpuBackendOptions = {}): Promise<CpuBackend> {
+  const { runtime, ...own } = options;
+  return new CpuBackend(runtime ?? (await createWasmRuntime(own)), runtime === undefined);
+}
+
+export class CpuBackend implements Backend {
+  readonly contract: typeof contractVersion = contractVersion;
+  readonly name = 'cpu';
+  readonly capabilities: Capabilities = capabilities;
+  readonly runtime: WasmRuntime;
+  readonly #ownsRuntime: boolean;
+  readonly #kernels = new Set<CpuKernel>();
+  #disposed = false;
+
+  /** @internal use {@link createCpuBackend} */
+  constructor(runtime: WasmRuntime, ownsRuntime: boolean) {
+    this.runtime = runtime;
+    this.#ownsRuntime = ownsRuntime;
+  }
+
+  assess(request: Request, shape?: CallShape): Assessment {
+    return assess(request, this.runtime.machine, shape);
+  }
+
+  async prepare(request: AttentionRequest): Promise<AttentionKernel>;
+  async prepare(request: FastWeightRequest): Promise<FastWeightKernel>;
+  async prepare(request: Request): Promise<AttentionKernel | FastWeightKernel> {
+    if (this.#disposed) throw new AttentionError('disposed', 'The cpu backend is disposed.', 'Create another.');
+    if (isAttention(request)) checkRequest(request);
+    const assessment = this.assess(request);
+    if (!assessment.supported || !isAttention(request)) {
+      const refusals = assessment.supported ? [] : assessment.refusals;
+      throw new AttentionError('unsupported', `${refusals.map(({ stage, reason }) => `${stage}: ${reason}`).join('; ')}.`, refusals.map(({ remedy }) => remedy).join(' '));
+    }
+    const kernel = new CpuKernel(this.runtime, request, (gone) => this.#kernels.delete(gone));
+    this.#kernels.add(kernel);
+    return kernel;
+  }
+
+  async dispose(): Promise<void> {
+    this.#disposed = true;
+    await Promise.all([...this.#kernels].map(async (kernel) => kernel.dispose()));
+    if (this.#ownsRuntime) await this.runtime.dispose();
+  }
+}
+
+function isAttention(request: Request): request is AttentionRequest {
+  return request.variant.kind === 'attention';
+}

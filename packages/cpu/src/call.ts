@@ -1,0 +1,247 @@
+import type { AttentionOutputs, BoundCall, BoundSequence, HostTensor, RowTransform } from '@heed/core';
+import { bytesPerElement, transformedWidth } from '@heed/core';
+import type { Phase, Program } from '@heed/runtime-wasm';
+import type { CallMemory, Placed } from './call-memory.ts';
+import { panelBytes, scratchOf, valueRowBytes } from './emit/context.ts';
+import { HostValues, type CallValues } from './host-values.ts';
+import { queryTableRowsWord, tableStrideWord, tableWord, turnWord, uniformWord, type Layouts } from './layouts.ts';
+import type { Plan } from './plan.ts';
+import { roundUp } from './plan.ts';
+import { scheduleOf, type BlockTask, type KeyTile } from './schedule.ts';
+import { WordRecord } from './words.ts';
+
+/** The functions of a program, by name. */
+export type ProgramFunctions = Program['functions'];
+
+/** Keys of a packing task, a multiple of every panel's columns. */
+const packingRows = 128;
+
+export interface Prepared {
+  readonly phases: readonly Phase[];
+  /** Pairs that are computed, for the estimate of time. */
+  readonly microseconds: number;
+  readonly tasks: readonly BlockTask[];
+}
+
+/** Writes everything that the kernels of one call read, and says which functions run over how many tasks. */
+export class CallWriter {
+  readonly #plan: Plan;
+  readonly #layouts: Layouts;
+  readonly #memory: CallMemory;
+  readonly #functions: ProgramFunctions;
+  readonly #record: WordRecord;
+
+  constructor(plan: Plan, layouts: Layouts, memory: CallMemory, functions: ProgramFunctions) {
+    this.#plan = plan;
+    this.#layouts = layouts;
+    this.#memory = memory;
+    this.#functions = functions;
+    this.#record = new WordRecord(layouts.call);
+  }
+
+  /** A whole call: pack keys and values, then every block of queries. */
+  attention(call: BoundCall, operands: { readonly query: Placed; readonly key: Placed; readonly value: Placed }, outputs: AttentionOutputs<HostTensor>): Prepared {
+    const plan = this.#plan;
+    const tasks = scheduleOf(call, plan);
+    this.#strided('query', operands.query.address, operands.query.strides, plan.dtypes.query);
+    this.#strided('key', operands.key.address, operands.key.strides, plan.dtypes.key);
+    this.#strided('value', operands.value.address, operands.value.strides, plan.dtypes.value);
+    this.#output(outputs);
+    const values = new HostValues(call);
+    this.#values(call, values);
+    const packed = this.#packedSizes(call);
+    const sequences = this.#sequences(call, values, packed);
+    const packings = this.#packings(call.sequences, call.keyHeads, sequences.addresses);
+    this.#record.set('tasks', this.#tasks(tasks, sequences.addresses));
+    if (plan.path === 'rows') this.#record.set('columns', widestRow(tasks));
+    const callWords = [...this.#record.integers];
+    const extra = plan.queryTables.reduce((sum, name) => sum + (call.tables[name]?.sizes.at(-2) ?? 0) * plan.blockQuery * 4, 0);
+    const hasKeys = tasks.some(({ tiles }) => tiles.length > 0);
+    const pairs = tasks.reduce((sum, { rows, tiles }) => sum + rows.length * tiles.reduce((keys, { first, end }) => keys + end - first, 0), 0);
+    const packing = plan.rowFloats * 8;
+    const columns = plan.path === 'rows' ? widestRow(tasks) : 0;
+    const strips = plan.path === 'rows' ? 2 * columns * 4 * plan.blockQuery + 16 : 0;
+    return {
+      tasks,
+      microseconds: (pairs * 2 * (plan.scoreDim + plan.valueDim + 60)) / 30_000 + call.sequences.length + tasks.length,
+      phases: [
+        ...(hasKeys ? [this.#phase('packKeys', packings, callWords, packing), this.#phase('packValues', packings, callWords, 0)] : []),
+        this.#phase(plan.path === 'online' ? 'prefill' : 'rows', tasks.length, callWords, scratchOf(plan).end + extra + strips),
+      ],
+    };
+  }
+
+  #phase(name: string, tasks: number, words: readonly number[], scratchBytes: number): Phase {
+    const found = this.#functions[name];
+    if (found === undefined) throw new RangeError(`the program has no function '${name}'`);
+    return { function: found, tasks, arguments: words, scratchBytes };
+  }
+
+  #strided(name: string, address: number, strides: readonly number[], dtype: Plan['dtypes']['query']): void {
+    this.#record.set(name, address);
+    ['batch', 'head', 'row', 'channel'].forEach((axis, index) => {
+      this.#record.set(`${name}.${axis}`, (strides[index] ?? 0) * bytesPerElement[dtype]);
+    });
+  }
+
+  #output({ output, logSumExp }: AttentionOutputs<HostTensor>): void {
+    this.#strided('output', output.view().byteOffset, output.strides, this.#plan.dtypes.output);
+    if (logSumExp === undefined) return;
+    this.#record.set('logSumExp', logSumExp.view().byteOffset);
+    ['batch', 'head', 'row'].forEach((axis, index) => {
+      this.#record.set(`logSumExp.${axis}`, (logSumExp.strides[index] ?? 0) * 4);
+    });
+  }
+
+  #values(call: Omit<BoundCall, 'blocks' | 'edges' | 'inputs' | 'outputShape' | 'rowShape' | 'queryRows'>, values: HostValues): void {
+    const record = this.#record;
+    const { scoring, normalization, uniforms } = call.request.variant;
+    record.set('heads', call.heads);
+    record.set('keyHeads', call.keyHeads);
+    record.set('group', call.heads / call.keyHeads);
+    record.set('keysTransformed', Number(call.keysTransformed));
+    record.setFloat('scale', values.scalar(scoring.scale));
+    if (normalization.rule.kind === 'rowSum') record.setFloat('epsilon', values.scalar(normalization.rule.epsilon));
+    for (const [name, { type }] of Object.entries(uniforms)) {
+      if (type === 'f32') record.setFloat(uniformWord(name), call.uniforms[name] ?? Number.NaN);
+      else record.set(uniformWord(name), call.uniforms[name] ?? 0);
+    }
+    for (const [name, table] of Object.entries(call.tables)) {
+      const { address, strides } = this.#memory.placeTable(name, table);
+      record.set(tableWord(name), address);
+      strides.forEach((stride, axis) => {
+        record.set(tableStrideWord(name, axis), stride);
+      });
+      if (this.#plan.queryTables.includes(name)) record.set(queryTableRowsWord(name), table.sizes.at(-2) ?? 0);
+    }
+  }
+
+  /** Bytes of packed keys and values of one head of each sequence. */
+  #packedSizes(call: Pick<BoundCall, 'sequences' | 'keyHeads'>): { readonly keys: readonly number[]; readonly values: readonly number[] } {
+    const rows = call.sequences.map(({ keyLength }) => roundUp(keyLength, this.#plan.stepKey));
+    const { columns } = this.#plan.tile;
+    return { keys: rows.map((count) => (count / columns) * panelBytes(this.#plan)), values: rows.map((count) => count * valueRowBytes(this.#plan)) };
+  }
+
+  #sequences(call: CallValues & Pick<BoundCall, 'sequences' | 'keyHeads' | 'request' | 'keysTransformed'>, values: HostValues, packed: { readonly keys: readonly number[]; readonly values: readonly number[] } | null): { readonly addresses: readonly number[] } {
+    const { keyHeads, request, sequences } = call;
+    const { rule } = request.variant.normalization;
+    const keysAt = this.#heads(packed?.keys ?? [], keyHeads);
+    const valuesAt = this.#heads(packed?.values ?? [], keyHeads);
+    const records = sequences.map((sequence, index) => {
+      const record = new WordRecord(this.#layouts.sequence);
+      const queryPositions = positionsOf(sequence.queryPositions, sequence.queryOffset, sequence.queryRows, sequence.queryRows);
+      const keyPositions = positionsOf(sequence.keyPositions, sequence.keyOffset, sequence.keyRows, roundUp(sequence.keyRows, this.#plan.stepKey));
+      record.set('batch', sequence.batch);
+      record.set('tensorBatch', sequence.tensorBatch);
+      record.set('queryStart', sequence.queryStart);
+      record.set('keyStart', sequence.keyStart);
+      record.set('queryLength', sequence.queryLength);
+      record.set('keyLength', sequence.totalKeyLength);
+      record.set('lastKey', sequence.keyLength - 1);
+      record.set('queryPositions', this.#memory.write(queryPositions));
+      record.set('keyPositions', this.#memory.write(keyPositions));
+      record.set('keys', keysAt[index] ?? 0);
+      record.set('keys.head', packed?.keys[index] ?? 0);
+      record.set('values', valuesAt[index] ?? 0);
+      record.set('values.head', packed?.values[index] ?? 0);
+      if (rule.kind === 'softmax') record.set('sinks', this.#memory.write(values.sinks(rule.sink, sequence.batch)));
+      if (this.#plan.streams.length > 0) record.set('randomKeys', this.#memory.write(values.randomKeys(this.#plan, sequence)));
+      this.#turns(record, values, 'query', request.variant.scoring.queryTransforms, request.queryDim, queryPositions);
+      if (!call.keysTransformed) this.#turns(record, values, 'key', request.variant.scoring.keyTransforms, request.keyDim, keyPositions);
+      return record;
+    });
+    const start = this.#memory.writeRecords(records);
+    return { addresses: records.map((_, index) => start + index * this.#layouts.sequence.bytes) };
+  }
+
+  #turns(record: WordRecord, values: HostValues, side: 'query' | 'key', transforms: readonly RowTransform[], dim: number, positions: Int32Array): void {
+    let width = dim;
+    transforms.forEach((transform, index) => {
+      const turns = values.turns(transform, width, positions);
+      if (turns !== null) record.set(turnWord(side, index), this.#memory.write(turns));
+      width = transformedWidth(transform, width);
+    });
+  }
+
+  /** One block for all sequences: where each one's heads begin. */
+  #heads(bytes: readonly number[], keyHeads: number): readonly number[] {
+    const total = bytes.reduce((sum, size) => sum + size * keyHeads, 0);
+    let place = total === 0 ? 0 : this.#memory.allocate(total);
+    return bytes.map((size) => {
+      const start = place;
+      place += size * keyHeads;
+      return start;
+    });
+  }
+
+  /** Returns the number of packing tasks. */
+  #packings(sequences: readonly BoundSequence[], keyHeads: number, addresses: readonly number[]): number {
+    const records: WordRecord[] = [];
+    sequences.forEach(({ keyLength }, index) => {
+      const rows = roundUp(keyLength, this.#plan.stepKey);
+      for (let keyHead = 0; keyHead < keyHeads; keyHead += 1) {
+        for (let first = 0; first < rows; first += packingRows) {
+          const record = new WordRecord(this.#layouts.packing);
+          record.set('sequence', addresses[index] ?? 0);
+          record.set('keyHead', keyHead);
+          record.set('first', first);
+          record.set('end', Math.min(first + packingRows, rows));
+          records.push(record);
+        }
+      }
+    });
+    this.#record.set('packings', this.#memory.writeRecords(records));
+    return records.length;
+  }
+
+  #tasks(tasks: readonly BlockTask[], sequences: readonly number[]): number {
+    const rowLists = new Map<string, number>();
+    const tileLists = new Map<readonly KeyTile[], number>();
+    const records = tasks.map((task) => {
+      const record = new WordRecord(this.#layouts.task);
+      const key = task.rows.join();
+      const rows = rowLists.get(key) ?? this.#memory.write(Int32Array.from(task.rows));
+      const tiles = tileLists.get(task.tiles) ?? this.#writeTiles(task.tiles);
+      rowLists.set(key, rows);
+      tileLists.set(task.tiles, tiles);
+      record.set('sequence', sequences[task.sequence] ?? 0);
+      record.set('head', task.head);
+      record.set('rows', rows);
+      record.set('rowCount', task.rows.length);
+      record.set('tiles', tiles);
+      record.set('tileCount', task.tiles.length);
+      record.set('next', -1);
+      return record;
+    });
+    return this.#memory.writeRecords(records);
+  }
+
+  #writeTiles(tiles: readonly KeyTile[]): number {
+    return this.#memory.writeRecords(tiles.map(({ first, end, low, high, mixed }) => {
+      const record = new WordRecord(this.#layouts.tile);
+      record.set('first', first);
+      record.set('end', end);
+      record.set('low', low);
+      record.set('high', high);
+      record.set('mixed', Number(mixed));
+      return record;
+    }));
+  }
+}
+
+/** Keys in the longest list of tiles, gaps to whole steps included. */
+function widestRow(tasks: readonly BlockTask[]): number {
+  return tasks.reduce((most, { tiles }) => Math.max(most, tiles.reduce((sum, { first, end }) => sum + end - first, 0)), 0);
+}
+
+/** Positions of `rows` rows, the last one repeated up to `length`. */
+function positionsOf(given: Int32Array | null, offset: number, rows: number, length: number): Int32Array {
+  const positions = new Int32Array(Math.max(1, length));
+  for (let row = 0; row < length; row += 1) {
+    const known = Math.max(0, Math.min(row, rows - 1));
+    positions[row] = given?.[known] ?? offset + known;
+  }
+  return positions;
+}
+

@@ -1,0 +1,105 @@
+import type { FloatStorage, FunctionBuilder, Local } from '@heed/runtime-wasm';
+import { constantF32x4, exp, instructions, log, select, storageBytes, storeFloat, storeFloats } from '@heed/runtime-wasm';
+import { readWords, stateWords, surroundings, valueRowBytes, word, type Callee, type Emission } from './context.ts';
+import { minusInfinity } from './exponential.ts';
+import { rowAddress } from './pack.ts';
+import { laneNumbers, Place } from './place.ts';
+import { sumOfLanes } from './transform.ts';
+
+const { f32, f32x4, i32, i32x4, v128 } = instructions;
+
+/** Writes `width` float32 numbers as elements of a dtype, `channelBytes` apart. */
+export function storeRow(f: FunctionBuilder, dtype: FloatStorage, width: number, source: Local<'i32'>, target: Local<'i32'>, channelBytes: Local<'i32'>): void {
+  const bytes = storageBytes[dtype];
+  const whole = Math.floor(width / 4) * 4;
+  const channel = f.local('channel', 'i32');
+  const place = f.local('place', 'i32');
+  const oneByOne = (from: number): void => {
+    f.for(channel, { from, to: width, atLeastOnce: true }, () => {
+      f.set(place, i32.add(target, i32.mul(channel, channelBytes)));
+      storeFloat(f, dtype, place, v128.load32_splat(i32.add(source, i32.shl(channel, 2))));
+    });
+  };
+  f.if(i32.eq(channelBytes, bytes), () => {
+    if (whole > 0) {
+      f.for(channel, { to: whole, step: 4, atLeastOnce: true }, () => {
+        f.set(place, i32.add(target, i32.mul(channel, bytes)));
+        storeFloats(f, dtype, place, v128.load(i32.add(source, i32.shl(channel, 2))));
+      });
+    }
+    if (whole < width) oneByOne(whole);
+  }, () => {
+    oneByOne(0);
+  });
+}
+
+/**
+ * finish(…): from sums and statistics of a block's rows to the output: the sink, the division, the aggregation's `finish`, conversion, and logSumExp.
+ * A row that saw no key is 0 (L1).
+ */
+export function emitFinish(emission: Emission): Callee {
+  const { module, request, plan, layouts } = emission;
+  const { rule } = request.variant.normalization;
+  const { finish } = request.variant.aggregation;
+  const lanes = (f: FunctionBuilder): { readonly f: FunctionBuilder; readonly fused: boolean } => ({ f, fused: plan.machine.fused });
+  const parameters = { call: 'i32', sequence: 'i32', head: 'i32', rows: 'i32', rowCount: 'i32', states: 'i32', sums: 'i32' } as const;
+  return module.function('finish', { parameters }, (f, { call, sequence, head, rows, rowCount, states, sums }) => {
+    const { batch, queryLength, keyLength, queryPositions, sinks, tensorBatch, queryStart } = readWords(f, sequence, layouts.sequence, ['batch', 'queryLength', 'keyLength', 'queryPositions', 'sinks', 'tensorBatch', 'queryStart']);
+    const keyHead = f.let('keyHead', i32.div_u(head, word(call, layouts.call.offset('group'))));
+    const [row, index, source, state] = [f.local('row', 'i32'), f.local('index', 'i32'), f.let('source', sums), f.let('state', states)];
+    const [factor, isEmpty, added] = [f.local('factor', 'v128'), f.local('isEmpty', 'i32'), f.local('added', 'f32')];
+    const [channel, last] = [f.local('channel', 'i32'), f.let('lastChannel', i32.sub(plan.valueDim, 1))];
+    f.for(row, { to: rowCount, atLeastOnce: true }, () => {
+      f.set(index, i32.load(i32.add(rows, i32.shl(row, 2))));
+      if (plan.watchesScores) f.set(added, sumOfLanes(f.let('poison', v128.load(state, stateWords.poison))));
+      const sum = f.let('sum', v128.load(state, stateWords.sum));
+      const total = f.let('total', sumOfLanes(sum));
+      if (rule.kind === 'softmax') {
+        if (plan.countsKeys) f.set(isEmpty, i32.eqz(v128.any_true(v128.load(state, stateWords.count))));
+        else f.set(isEmpty, f32.eq(total, 0));
+        const sink = f.let('sink', v128.load32_splat(i32.add(sinks, i32.shl(head, 2))));
+        const largest = f.let('largest', v128.load(state, stateWords.largest));
+        const origin = f.let('origin', f32x4.pmax(largest, sink));
+        f.set(origin, v128.bitselect(constantF32x4(0), origin, f32x4.eq(origin, minusInfinity())));
+        const own = f.let('own', exp(lanes(f), f32x4.sub(largest, origin)));
+        const whole = f.let('whole', f32x4.add(f32x4.mul(f32x4.splat(total), own), exp(lanes(f), f32x4.sub(sink, origin))));
+        f.set(factor, f32x4.div(own, whole));
+        const logarithm = f.let('logarithm', f32x4.add(origin, log(lanes(f), whole)));
+        const at = (part: string): ReturnType<typeof word> => word(call, layouts.call.offset(part));
+        const place = i32.add(i32.add(at('logSumExp'), i32.mul(tensorBatch, at('logSumExp.batch'))), i32.add(i32.mul(head, at('logSumExp.head')), i32.mul(i32.add(queryStart, index), at('logSumExp.row'))));
+        const value = f.let('logSumExp', f32x4.extract_lane(logarithm, 0));
+        if (plan.watchesScores) f.set(value, f32.add(value, added));
+        f.set(value, select(f.let('sinkLogit', f32x4.extract_lane(sink, 0)), value, isEmpty));
+        f.do(f32.store(place, value));
+      } else {
+        const counts = f.let('counts', v128.load(state, stateWords.count));
+        f.set(isEmpty, i32.eqz(v128.any_true(counts)));
+        if (rule.kind === 'rowSum' && plan.path === 'online') f.set(factor, f32x4.div(constantF32x4(1), f32x4.splat(f32.add(total, f32.load(call, layouts.call.offset('epsilon'))))));
+      }
+      f.for(channel, { to: plan.valueDim, step: 4, atLeastOnce: true }, () => {
+        const place = f.let('place', i32.add(source, i32.shl(channel, 2)));
+        const output = f.let('output', v128.load(place));
+        // Weights of whole rows are divided already.
+        if (plan.path === 'online' && (rule.kind === 'softmax' || rule.kind === 'rowSum')) f.set(output, f32x4.mul(output, factor));
+        if (plan.watchesScores) f.set(output, f32x4.add(output, f32x4.splat(added)));
+        if (finish.kind !== 'input') {
+          const queryPosition = f.let('queryPosition', i32.load(i32.add(queryPositions, i32.shl(index, 2))));
+          const channels = f.let('channels', i32x4.add(i32x4.splat(channel), laneNumbers()));
+          const here = new Place(f, surroundings(emission, call), {
+            inputs: { output, channel: channels, batch, head, keyHead, queryIndex: index, queryPosition, queryLength, keyLength },
+            fixed: [],
+            lanes: { input: 'channel', first: channel, last },
+          });
+          f.set(output, here.evaluate(finish));
+        }
+        f.do(v128.store(place, v128.andnot(output, i32x4.splat(i32.sub(0, isEmpty)))));
+      });
+      const target = rowAddress(f, emission, 'output', call, sequence, head, index);
+      const channelBytes = f.let('channelBytes', word(call, layouts.call.offset('output.channel')));
+      storeRow(f, plan.dtypes.output, plan.valueDim, source, target, channelBytes);
+      f.set(source, i32.add(source, valueRowBytes(plan)));
+      f.set(state, i32.add(state, stateWords.bytes));
+    });
+  });
+}
+

@@ -1,0 +1,38 @@
+import type { AttentionRequest } from '@heed/core';
+import { ModuleBuilder } from '@heed/runtime-wasm';
+import type { Layouts } from '../layouts.ts';
+import type { Plan } from '../plan.ts';
+import type { Emission } from './context.ts';
+import { emitFinish, storeRow } from './finish.ts';
+import { emitGuard } from './guard.ts';
+import { emitPackKeys, emitPackValues, emitTransformKeys } from './pack.ts';
+import { emitPairwiseScores } from './pairwise.ts';
+import { emitPrefill } from './prefill.ts';
+import { emitLoadQueries } from './queries.ts';
+import { emitReduce, emitReweigh, emitRows, emitSettle } from './rows.ts';
+import { emitProductScores, emitValues } from './scores.ts';
+import { emitNormalizeRow } from './threshold.ts';
+import { emitWeigh } from './weigh.ts';
+
+/** The module of a plan: every function that its calls need. */
+export function emitProgram(request: AttentionRequest, plan: Plan, layouts: Layouts): ModuleBuilder {
+  const module = new ModuleBuilder('attention');
+  module.importMemory('env', 'memory', { shared: plan.machine.shared });
+  const emission: Emission = { module, request, plan, layouts };
+  emitPackKeys(emission);
+  emitPackValues(emission);
+  emitTransformKeys(emission, (f, source, target, channelBytes) => {
+    storeRow(f, plan.dtypes.key, plan.scoreDim, source, target, channelBytes);
+  });
+  const loadQueries = emitLoadQueries(emission);
+  const scores = plan.scoring === 'product' ? emitProductScores(emission) : emitPairwiseScores(emission);
+  const values = emitValues(emission, plan.path === 'online' && request.variant.normalization.rule.kind === 'softmax');
+  const guard = emitGuard(emission, values);
+  const finish = emitFinish(emission);
+  if (plan.path === 'online') emitPrefill(emission, { loadQueries, scores, values, guard, weigh: emitWeigh(emission), finish });
+  else {
+    const [settle, normalizeRow, reweigh, reduce] = [emitSettle(emission), emitNormalizeRow(emission), emitReweigh(emission), emitReduce(emission)];
+    emitRows(emission, { loadQueries, scores, values, guard, settle, normalizeRow, reweigh, reduce, finish });
+  }
+  return module;
+}

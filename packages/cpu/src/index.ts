@@ -1,0 +1,2 @@
+export { CpuBackend, createCpuBackend } from './backend.ts';
+export type { CpuBackendOptions } from './backend.ts';

@@ -1,0 +1,7 @@
+import { mergeClassOf, type AttentionVariant, type MergeClass } from '@heed/core';
+
+/** The merge class of a variant, or null with the reason why its partial results cannot merge (L13). */
+export function mergingOf(variant: AttentionVariant): { readonly mergeClass: MergeClass | null; readonly refusal: string } {
+  const merging = mergeClassOf(variant);
+  return 'mergeClass' in merging ? { mergeClass: merging.mergeClass, refusal: '' } : { mergeClass: null, refusal: merging.refusal };
+}

@@ -1,0 +1,145 @@
+import type { AttentionRequest, DType, Expression, ObservedStage } from '@heed/core';
+import { isProduct, partsOf, requestDTypes, transformedWidth, walk } from '@heed/core';
+import type { FloatStorage } from '@heed/runtime-wasm';
+import { mergingOf } from './merging.ts';
+
+/** What the engine offers; the same for every plan of a backend. */
+export interface Machine {
+  /** Relaxed SIMD: multiply-add with one rounding. */
+  readonly fused: boolean;
+  /** Pairs of 128-bit operations are packed into 256-bit ones. */
+  readonly wide: boolean;
+  /** The memory is shared with workers. */
+  readonly shared: boolean;
+}
+
+/** Everything that emitters and the kernel need to know. Plain data: equal plans give equal code. */
+export interface Plan {
+  /**
+   * online: one walk over the keys with running statistics; nothing is held but one tile.
+   * rows: the scores of whole rows are held for a few queries at a time, for normalizations that need all of them at once.
+   */
+  readonly path: 'online' | 'rows';
+  /** product: scores are a matrix product. pairwise: a sum over channels of any expression. */
+  readonly scoring: 'product' | 'pairwise';
+  readonly machine: Machine;
+  /** Register tile: query rows × keys, and query rows × value channels. */
+  readonly tile: { readonly rows: number; readonly columns: number };
+  /** Query rows of one task, a multiple of tile.rows. */
+  readonly blockQuery: number;
+  /** Most keys of one tile, a multiple of tile.columns. */
+  readonly blockKey: number;
+  /** Keys of a step in which masks are classified; a multiple of tile.columns. */
+  readonly stepKey: number;
+  /** Width of the rows that are combined. */
+  readonly scoreDim: number;
+  readonly valueDim: number;
+  /** Floats from one packed value row, or one accumulated row, to the next: valueDim rounded up to whole vectors. */
+  readonly valueStride: number;
+  /** Widest row that a transform reads or writes, in floats rounded up to whole vectors. */
+  readonly rowFloats: number;
+  readonly dtypes: { readonly query: FloatStorage; readonly key: FloatStorage; readonly value: FloatStorage; readonly output: FloatStorage };
+  /** Query tables that the modifiers read, each with a place for its products. */
+  readonly queryTables: readonly string[];
+  /** Random streams, [seed uniform, stream], each with one key for each head. */
+  readonly streams: readonly (readonly [seed: string, stream: number])[];
+  /** Stages that this program writes instead of an output, and whether it adds up the weights of each key. */
+  readonly observed: readonly ObservedStage[];
+  readonly observesMass: boolean;
+  /** A NaN or +∞ score must be looked for, since the normalization can hide it (L1). */
+  readonly watchesScores: boolean;
+  /** Allowed keys are counted, since the statistics do not tell an empty row. */
+  readonly countsKeys: boolean;
+}
+
+export function planOf(request: AttentionRequest, machine: Machine): Plan {
+  return planFor(request, machine, isOnline(request) ? 'online' : 'rows');
+}
+
+/** The plan of the pass that looks at stages; null when none was asked for. */
+export function observingPlanOf(request: AttentionRequest, machine: Machine): Plan | null {
+  const { observe } = request;
+  if (observe === undefined || (observe.stages.length === 0 && observe.keyMass !== true)) return null;
+  return { ...planFor(request, machine, 'rows'), observed: observe.stages, observesMass: observe.keyMass === true };
+}
+
+function planFor(request: AttentionRequest, machine: Machine, path: Plan['path']): Plan {
+  const { variant, queryDim, keyDim, valueDim } = request;
+  const dtypes = requestDTypes(request);
+  const { rule } = variant.normalization;
+  const scoring = isProduct(variant.scoring.combine) ? 'product' : 'pairwise';
+  const tile = tileOf(scoring, machine);
+  const widths = [...widthsOf(variant.scoring.queryTransforms, queryDim), ...widthsOf(variant.scoring.keyTransforms, keyDim)];
+  const scoreDim = variant.scoring.queryTransforms.reduce((width, transform) => transformedWidth(transform, width), queryDim);
+  return {
+    path,
+    scoring,
+    machine,
+    tile,
+    blockQuery: path === 'online' ? 64 : 16,
+    blockKey: 64,
+    stepKey: 16,
+    scoreDim,
+    valueDim,
+    valueStride: roundUp(valueDim, tile.columns),
+    rowFloats: roundUp(Math.max(...widths, valueDim), 4),
+    dtypes: { query: storageOf(dtypes.query), key: storageOf(dtypes.key), value: storageOf(dtypes.value), output: storageOf(dtypes.output) },
+    queryTables: [...new Set(expressionsOfPairs(request).flatMap(queryTablesOf))],
+    streams: streamsOf(request),
+    observed: [],
+    observesMass: false,
+    watchesScores: path === 'rows' || rule.kind !== 'softmax' || rule.score.kind !== 'input',
+    countsKeys: path === 'rows' || rule.kind !== 'softmax',
+  };
+}
+
+/** One walk is enough when weights, or their numerators, follow from one score and the running statistics. */
+function isOnline({ variant }: AttentionRequest): boolean {
+  const { rule } = variant.normalization;
+  if (variant.aggregation.reduction !== 'sum') return false;
+  if (rule.kind === 'elementwise') return true;
+  return (rule.kind === 'softmax' || rule.kind === 'rowSum') && mergingOf(variant).mergeClass !== null;
+}
+
+function tileOf(scoring: Plan['scoring'], { wide }: Machine): Plan['tile'] {
+  if (scoring === 'pairwise') return { rows: 2, columns: 8 };
+  return wide ? { rows: 4, columns: 16 } : { rows: 4, columns: 8 };
+}
+
+function widthsOf(transforms: AttentionRequest['variant']['scoring']['queryTransforms'], dim: number): readonly number[] {
+  const widths = [dim];
+  for (const transform of transforms) widths.push(transformedWidth(transform, widths.at(-1) ?? dim));
+  return widths;
+}
+
+/** Every expression that is evaluated for pairs of a query and a key. */
+export function expressionsOfPairs({ variant }: AttentionRequest): readonly Expression[] {
+  const { scoring, masking, normalization } = variant;
+  return [...scoring.modifiers.map(({ expression }) => expression), masking.allowed, normalization.rule.score, normalization.reweigh];
+}
+
+function queryTablesOf(expression: Expression): readonly string[] {
+  const names: string[] = [];
+  for (const node of walk(expression)) if (node.kind === 'queryTable') names.push(node.name);
+  return names;
+}
+
+function streamsOf(request: AttentionRequest): Plan['streams'] {
+  const found = new Map<string, readonly [string, number]>();
+  const visit = (node: Expression): void => {
+    if (node.kind === 'random') found.set(`${node.seed} ${node.stream}`, [node.seed, node.stream]);
+    partsOf(node).forEach(visit);
+  };
+  expressionsOfPairs(request).forEach(visit);
+  return [...found.values()];
+}
+
+/** What `assess` lets through. */
+function storageOf(dtype: DType): FloatStorage {
+  if (dtype === 'f32' || dtype === 'f16' || dtype === 'bf16') return dtype;
+  throw new RangeError(`kernels store no ${dtype}`);
+}
+
+export function roundUp(value: number, multiple: number): number {
+  return Math.ceil(value / multiple) * multiple;
+}

@@ -1,0 +1,165 @@
+import type { BlockList, BoundCall, BoundSequence, HostTensor, Tensor, TileClasses } from '@heed/core';
+import { AttentionError, classifyTiles, isHostTensor } from '@heed/core';
+import type { Plan } from './plan.ts';
+
+/** A run of keys: panels first … end, of which the mask may allow low … high − 1; mixed where it decides pair by pair. */
+export interface KeyTile {
+  readonly first: number;
+  readonly end: number;
+  readonly low: number;
+  readonly high: number;
+  readonly mixed: boolean;
+}
+
+/** Query rows of one head of one sequence, with the keys that they walk over. */
+export interface BlockTask {
+  readonly sequence: number;
+  readonly head: number;
+  /** Indices within the sequence. */
+  readonly rows: readonly number[];
+  readonly tiles: readonly KeyTile[];
+}
+
+/** Every block of a call, long ones first. Rows of padding walk over nothing. */
+export function scheduleOf(call: BoundCall, plan: Plan): readonly BlockTask[] {
+  const tasks = call.blocks === null ? maskedTasks(call, plan) : listedTasks(call, call.blocks, plan);
+  return tasks.map((task) => ({ task, cost: costOf(task) })).sort((a, b) => b.cost - a.cost).map(({ task }) => task);
+}
+
+/** Pairs that are computed for a task. */
+export function costOf({ rows, tiles }: BlockTask): number {
+  return rows.length * (1 + tiles.reduce((sum, { first, end }) => sum + end - first, 0));
+}
+
+function maskedTasks(call: BoundCall, plan: Plan): BlockTask[] {
+  const { blockQuery } = plan;
+  const classes = classifyTiles(call, { blockQuery, blockKey: plan.stepKey });
+  const tasks: BlockTask[] = [];
+  const lists = new Map<string, readonly KeyTile[]>();
+  for (const [index, sequence] of call.sequences.entries()) {
+    for (let head = 0; head < call.heads; head += 1) {
+      for (let start = 0; start < sequence.queryLength; start += blockQuery) {
+        const tile = start / blockQuery;
+        const [entries, heads] = classes.shape;
+        const key = `${entries === 1 ? 0 : index} ${heads === 1 ? 0 : head} ${tile}`;
+        const tiles = lists.get(key) ?? keyTiles(classes, entries === 1 ? 0 : index, heads === 1 ? 0 : head, tile, sequence, plan);
+        lists.set(key, tiles);
+        tasks.push({ sequence: index, head, rows: range(start, Math.min(start + blockQuery, sequence.queryLength)), tiles });
+      }
+    }
+    tasks.push(...paddingTasks(call, plan, index, sequence));
+  }
+  return tasks;
+}
+
+function paddingTasks(call: BoundCall, { blockQuery }: Plan, index: number, sequence: BoundSequence): readonly BlockTask[] {
+  const tasks: BlockTask[] = [];
+  for (let head = 0; head < call.heads; head += 1) {
+    for (let start = sequence.queryLength; start < sequence.queryRows; start += blockQuery) {
+      tasks.push({ sequence: index, head, rows: range(start, Math.min(start + blockQuery, sequence.queryRows)), tiles: [] });
+    }
+  }
+  return tasks;
+}
+
+/** Steps of one class in a row become one tile, up to the largest. */
+function keyTiles({ shape, classes }: TileClasses, entry: number, head: number, queryTile: number, sequence: BoundSequence, plan: Plan): readonly KeyTile[] {
+  const [, heads, queryTiles, steps] = shape;
+  const base = ((entry * heads + head) * queryTiles + queryTile) * steps;
+  const tiles: KeyTile[] = [];
+  const count = Math.ceil(sequence.keyLength / plan.stepKey);
+  for (let step = 0; step < count;) {
+    const found = classes[base + step] ?? 0;
+    let last = step + 1;
+    while (last < count && classes[base + last] === found && (last - step) * plan.stepKey < plan.blockKey) last += 1;
+    if (found !== 0) tiles.push(tileOf(step * plan.stepKey, last * plan.stepKey, sequence.keyLength, found === 1));
+    step = last;
+  }
+  return tiles;
+}
+
+function tileOf(first: number, end: number, keyLength: number, mixed: boolean): KeyTile {
+  const high = Math.min(end, keyLength);
+  return { first, end, low: first, high, mixed: mixed || high < end };
+}
+
+function listedTasks(call: BoundCall, list: BlockList, plan: Plan): BlockTask[] {
+  const tasks: BlockTask[] = [];
+  const lists = readLists(list);
+  for (const [index, sequence] of call.sequences.entries()) {
+    for (let head = 0; head < call.heads; head += 1) {
+      for (const { rows, blocks } of lists.groups(index, head, sequence)) {
+        const tiles = blocks.flatMap(({ block, full }) => tilesOfBlock(block * list.blockKey, Math.min((block + 1) * list.blockKey, sequence.keyLength), full, plan));
+        for (let start = 0; start < rows.length; start += plan.blockQuery) {
+          tasks.push({ sequence: index, head, rows: rows.slice(start, start + plan.blockQuery), tiles });
+        }
+      }
+    }
+    tasks.push(...paddingTasks(call, plan, index, sequence));
+  }
+  return tasks;
+}
+
+/** Keys from … to − 1 in tiles that begin and end with whole steps. */
+function tilesOfBlock(from: number, to: number, full: boolean, plan: Plan): readonly KeyTile[] {
+  const tiles: KeyTile[] = [];
+  for (let first = Math.floor(from / plan.stepKey) * plan.stepKey; first < to; first += plan.blockKey) {
+    const end = Math.min(first + plan.blockKey, Math.ceil(to / plan.stepKey) * plan.stepKey);
+    const [low, high] = [Math.max(first, from), Math.min(end, to)];
+    tiles.push({ first, end, low, high, mixed: !full || low > first || high < end });
+  }
+  return tiles;
+}
+
+interface ListedBlock {
+  readonly block: number;
+  readonly full: boolean;
+}
+
+interface RowGroup {
+  readonly rows: readonly number[];
+  readonly blocks: readonly ListedBlock[];
+}
+
+/** Rows that see the same listed blocks, together. A row that stands in several tiles sees the blocks of all of them. */
+function readLists(list: BlockList): { readonly groups: (batch: number, head: number, sequence: BoundSequence) => readonly RowGroup[] } {
+  const counts = readIntegers('counts', list.counts);
+  const indices = readIntegers('indices', list.indices);
+  const full = list.full === undefined ? null : readIntegers('full', list.full);
+  const rows = list.queryRows === undefined ? null : readIntegers('queryRows', list.queryRows);
+  const [batches = 1, heads = 1, tiles = 0] = list.counts.shape;
+  const groups = (batch: number, head: number, sequence: BoundSequence): readonly RowGroup[] => {
+    const [b, h] = [batches === 1 ? 0 : batch, heads === 1 ? 0 : head];
+    const blocksOf = (tile: number): readonly ListedBlock[] =>
+      range(0, counts([b, h, tile])).map((place) => ({ block: indices([b, h, tile, place]), full: full !== null && full([b, h, tile, place]) === 1 }));
+    if (rows === null) {
+      return range(0, tiles).map((tile) => ({ rows: range(tile * list.blockQuery, Math.min((tile + 1) * list.blockQuery, sequence.queryLength)), blocks: blocksOf(tile) }));
+    }
+    const tilesOfRow = new Map<number, number[]>();
+    for (let row = 0; row < sequence.queryLength; row += 1) tilesOfRow.set(row, []);
+    for (let tile = 0; tile < tiles; tile += 1) {
+      for (let place = 0; place < list.blockQuery; place += 1) tilesOfRow.get(rows([b, h, tile, place]))?.push(tile);
+    }
+    const together = new Map<string, number[]>();
+    for (const [row, own] of tilesOfRow) {
+      const key = own.join();
+      together.set(key, [...(together.get(key) ?? []), row]);
+    }
+    return [...together].map(([key, members]) => {
+      const own = key === '' ? [] : key.split(',').flatMap((tile) => blocksOf(Number(tile)));
+      return { rows: members, blocks: own.sort((x, y) => x.block - y.block) };
+    });
+  };
+  return { groups };
+}
+
+function readIntegers(name: string, tensor: Tensor): (indices: readonly number[]) => number {
+  if (!isHostTensor(tensor)) throw new AttentionError('foreign-tensor', `blocks.${name} lives where the host cannot see it.`, 'Read it to the host first.');
+  const host: HostTensor = tensor;
+  const view = host.view();
+  return (indices) => view[indices.reduce((sum, index, axis) => sum + index * (host.strides[axis] ?? 0), 0)] ?? 0;
+}
+
+function range(from: number, to: number): readonly number[] {
+  return Array.from({ length: Math.max(0, to - from) }, (_, index) => from + index);
+}
