@@ -11,6 +11,7 @@ const { batch, heads, queryLength, keyLength, valueDim } = sizes;
 const masking = window({ left: Infinity, right: 0 });
 const allowed: NonNullable<Formulas['allowed']> = ({ p, r }) => r <= p;
 const sinks = random(61, [heads]);
+const centerOf = (b: number, i: number): number => (b * queryLength + i) * 0.4;
 const gates = random(62, [batch, heads, queryLength, valueDim]);
 const z = toFloat64(sinks);
 const G = toFloat64(gates);
@@ -47,9 +48,9 @@ const members: readonly [string, Normalization, NonNullable<Formulas['weights']>
   ['entmax with α = 3', entmax(3), thresholded(3)],
   ['row sum', rowSum({ epsilon: 0.5 }), (s) => s.map((each) => each / (total(s) + 0.5))],
   ['none', none(), (s) => s],
-  ['hard max', hardMax(), (s) => s.map((each, index) => Number(s.indexOf(Math.max(...s)) === index))],
+  ['hard max', hardMax(), (s) => s.map((_, index) => Number(s.indexOf(Math.max(...s)) === index))],
   ["a user's own", normalization('cubed', ({ score }) => score.mul(score).mul(score)), (s) => s.map((each) => each ** 3)],
-  ['a bell around a centre, not normalized again', softmax().reweighBy(positionWeight({ deviation: 1.5 })), (s, { b, i }, pairs) => softmaxOf(s).map((w, at) => w * Math.exp(-((pairs[at]!.r - (b * queryLength + i) * Math.fround(0.4)) ** 2) / (2 * 1.5 ** 2))), { centers: tensor(Float64Array.from({ length: batch * queryLength }, (_, at) => at * Math.fround(0.4)), [batch, 1, queryLength]) }],
+  ['a bell around a centre, not normalized again', softmax().reweighBy(positionWeight({ deviation: 1.5 })), (s, { b, i }, pairs) => softmaxOf(s).map((w, at) => w * Math.exp(-((pairs[at]!.r - centerOf(b, i)) ** 2) / (2 * 1.5 ** 2))), { centers: tensor(Float64Array.from({ length: batch * queryLength }, (_, at) => centerOf(0, at)), [batch, 1, queryLength]) }],
 ];
 
 describe('weights are what the formulas say', () => {

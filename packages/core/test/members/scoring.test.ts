@@ -22,7 +22,7 @@ const headWk = random(27, [keyHeads, width, dim]);
 const headVector = random(28, [heads, width]);
 const queryVector = random(29, [1, dim]);
 const keyVector = random(30, [1, dim]);
-const [AQ, AK] = [queryVector, keyVector].map((table) => [...toFloat64(table)]) as [Vector, Vector];
+const [AQ, AK] = [[...toFloat64(queryVector)], [...toFloat64(keyVector)]];
 const [Wq, Wk, V, C, S, HWq, HWk, HV] = [wq, wk, vector, bias, square, headWq, headWk, headVector].map(toFloat64) as [Float64Array, Float64Array, Float64Array, Float64Array, Float64Array, Float64Array, Float64Array, Float64Array];
 
 const members: readonly [string, Scoring, NonNullable<Formulas['score']>, Tables?][] = [
