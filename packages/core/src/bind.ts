@@ -13,7 +13,7 @@ import { checkRanges } from './validate/ranges.ts';
 import { checkRequest, requestDTypes } from './validate/request.ts';
 import { checkRows, checkRowTensor } from './validate/rows.ts';
 import { bindKeySequences, bindSequences } from './validate/sequences.ts';
-import { show } from './validate/show.ts';
+import { show } from './show.ts';
 import type { Structure } from './validate/structure.ts';
 import { bindTables, checkTransformTables } from './validate/tables.ts';
 import { bindUniforms, defaultUniforms } from './validate/uniforms.ts';

@@ -5,7 +5,7 @@ import { cheapest, joinCapabilities, judge, reasonsOf, whyNot } from './dispatch
 import { DispatchedAttention, DispatchedFastWeights } from './dispatch/kernels.ts';
 import { AttentionError } from './errors.ts';
 import { checkRequest } from './validate/request.ts';
-import { show } from './validate/show.ts';
+import { show } from './show.ts';
 
 /**
  * A backend that chooses among backends of one runtime: every request is prepared on each that supports it, and every call goes to the cheapest of those that take

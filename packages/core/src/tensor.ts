@@ -1,7 +1,7 @@
 import { AttentionError } from './errors.ts';
 import { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16 } from './half.ts';
 import type { Runtime } from './backend.ts';
-import { show } from './validate/show.ts';
+import { show } from './show.ts';
 
 /** Storage types. f16 and bf16 are storage only: sums are float32 or wider (L9). Booleans are u8, 0 or 1. */
 export const dtypes = ['f64', 'f32', 'f16', 'bf16', 'i32', 'i8', 'u8'] as const;

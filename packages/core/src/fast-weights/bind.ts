@@ -5,7 +5,7 @@ import type { TableDeclaration } from '../expression/declarations.ts';
 import type { DType, HostTensor, Tensor } from '../tensor.ts';
 import { isHostTensor, toFloat64 } from '../tensor.ts';
 import { checkIntegers, largestInteger, smallestInteger } from '../validate/integers.ts';
-import { show } from '../validate/show.ts';
+import { show } from '../show.ts';
 import { bindTables, checkTransformTables } from '../validate/tables.ts';
 import { checkTensor } from '../validate/tensors.ts';
 import { bindUniforms, defaultUniforms } from '../validate/uniforms.ts';

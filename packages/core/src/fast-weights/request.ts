@@ -5,7 +5,7 @@ import { dtypes } from '../tensor.ts';
 import type { RowTransform } from '../stages/transforms/transform.ts';
 import { transformedWidth } from '../stages/transforms/transform.ts';
 import { checkRopeWidth } from '../validate/request.ts';
-import { show } from '../validate/show.ts';
+import { show } from '../show.ts';
 import type { TransformSite } from '../validate/structure.ts';
 import { inputsOfRule } from './rule.ts';
 import { stateShapes, widthOf } from './state.ts';

@@ -3,7 +3,7 @@ import { AttentionError } from '../errors.ts';
 import type { Expression } from '../expression/node.ts';
 import type { DType, HostTensor, Tensor, TypedArray } from '../tensor.ts';
 import { bytesPerElement, contiguousStrides, dtypes, elementCount, encode, encodeInto, isHostTensor, tensor as wrap, toFloat64, zeros } from '../tensor.ts';
-import { show } from '../validate/show.ts';
+import { show } from '../show.ts';
 import { checkTensor, isDType } from '../validate/tensors.ts';
 import { causalConvolution } from './operations/causal-convolution.ts';
 import type { Dense } from './operations/dense.ts';

@@ -3,7 +3,7 @@ import type { EdgeList } from '../edge-list.ts';
 import { AttentionError } from '../errors.ts';
 import type { HostTensor, Tensor } from '../tensor.ts';
 import { isHostTensor } from '../tensor.ts';
-import { show } from './show.ts';
+import { show } from '../show.ts';
 import { checkTensor } from './tensors.ts';
 
 /**

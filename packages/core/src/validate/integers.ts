@@ -1,7 +1,7 @@
 import type { Integers } from '../backend.ts';
 import type { ErrorCode } from '../errors.ts';
 import { AttentionError } from '../errors.ts';
-import { show } from './show.ts';
+import { show } from '../show.ts';
 
 /** Range of the integers that expressions compute with. */
 export const smallestInteger: number = -(2 ** 31);

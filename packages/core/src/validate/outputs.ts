@@ -3,7 +3,7 @@ import { AttentionError } from '../errors.ts';
 import type { DType, Tensor } from '../tensor.ts';
 import { checkIntegers } from './integers.ts';
 import { requestDTypes } from './request.ts';
-import { show } from './show.ts';
+import { show } from '../show.ts';
 import { checkForm, checkTensor } from './tensors.ts';
 
 /**

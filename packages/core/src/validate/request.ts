@@ -2,7 +2,7 @@ import type { AttentionRequest } from '../backend.ts';
 import { AttentionError } from '../errors.ts';
 import type { DType } from '../tensor.ts';
 import { dtypes } from '../tensor.ts';
-import { show } from './show.ts';
+import { show } from '../show.ts';
 import type { Structure, TransformSite } from './structure.ts';
 import { structureOf } from './structure.ts';
 import { isDType } from './tensors.ts';

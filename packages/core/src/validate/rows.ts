@@ -3,7 +3,7 @@ import { AttentionError } from '../errors.ts';
 import type { DType, Tensor } from '../tensor.ts';
 import { isHostTensor } from '../tensor.ts';
 import { requestDTypes } from './request.ts';
-import { show } from './show.ts';
+import { show } from '../show.ts';
 import { checkTensor } from './tensors.ts';
 
 /** Sizes of a call that its tensors agree on. */

@@ -4,7 +4,7 @@ import { AttentionError } from '../errors.ts';
 import type { HostTensor, Tensor } from '../tensor.ts';
 import { isHostTensor } from '../tensor.ts';
 import { checkIntegers, largestInteger, smallestInteger } from './integers.ts';
-import { show } from './show.ts';
+import { show } from '../show.ts';
 import { checkTensor } from './tensors.ts';
 
 /** Sizes that the tensors of a call agree on. */

@@ -7,7 +7,7 @@ import type { ScalarType } from '../expression/node.ts';
 import type { DType, HostTensor } from '../tensor.ts';
 import { isContiguous, isHostTensor, spanOf, toFloat64 } from '../tensor.ts';
 import type { AttentionVariant } from '../variant.ts';
-import { show } from './show.ts';
+import { show } from '../show.ts';
 import type { TransformSite } from './structure.ts';
 import { checkTensor } from './tensors.ts';
 

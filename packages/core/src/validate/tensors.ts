@@ -2,7 +2,7 @@ import type { Runtime } from '../backend.ts';
 import { AttentionError } from '../errors.ts';
 import type { DType, Tensor } from '../tensor.ts';
 import { arrayKind, arrayKinds, dtypes, spanOf } from '../tensor.ts';
-import { show } from './show.ts';
+import { show } from '../show.ts';
 
 /**
  * Checks that a value is a tensor: a known dtype, a shape, one stride for each axis, memory that holds them, and an owner that may be used here.

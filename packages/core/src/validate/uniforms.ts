@@ -1,7 +1,7 @@
 import { AttentionError } from '../errors.ts';
 import type { Declarations } from '../expression/declarations.ts';
 import { checkUniform } from '../expression/scope.ts';
-import { show } from './show.ts';
+import { show } from '../show.ts';
 
 type Uniforms = Readonly<Record<string, number>>;
 
