@@ -14,3 +14,10 @@ export type { Distribution, DrawOptions, Shape, TableOptions } from './inputs.ts
 export { RandomSource } from './random.ts';
 export { variants } from './variants.ts';
 export type { NamedVariant } from './variants.ts';
+export { mutants } from './mutants/all.ts';
+export { runMutants } from './mutants/run-mutants.ts';
+export type { MutantResult, RunMutantsOptions } from './mutants/run-mutants.ts';
+export { toMutantTable } from './mutants/table.ts';
+export { mutant } from './mutants/mutant.ts';
+export type { Mutant } from './mutants/mutant.ts';
+export type { Changes } from './mutants/alter.ts';

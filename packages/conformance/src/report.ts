@@ -93,10 +93,10 @@ export function failureText(result: CaseResult): string {
   return `FAILED ${result.id}\n       ${result.message ?? ''}`;
 }
 
-/** Rows of cells as text; the first column to the left, the others to the right. */
-export function alignColumns(rows: readonly (readonly string[])[]): string {
+/** Rows of cells as text; the first `left` columns to the left, the others to the right. */
+export function alignColumns(rows: readonly (readonly string[])[], left = 1): string {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] ?? '').length)));
-  return rows.map((row) => row.map((cell, column) => (column === 0 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0))).join('  ').trimEnd()).join('\n');
+  return rows.map((row) => row.map((cell, column) => (column < left ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0))).join('  ').trimEnd()).join('\n');
 }
 
 /** The plan alone: one line for each case with its laws, needs and bound. */
