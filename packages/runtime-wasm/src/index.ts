@@ -38,3 +38,6 @@ export { LinearMemory, readableBeyond } from './memory.ts';
 export type { MemoryOptions } from './memory.ts';
 export { probe } from './probe.ts';
 export type { Features, WideVectors } from './probe.ts';
+export { measureLimits } from './limits.ts';
+export type { Limit, WasmLimits } from './limits.ts';
+export { floatBits, kernelParameters } from './operations/words.ts';
