@@ -1,3 +1,3 @@
 import { library } from '@heed/tsup-config';
 
-export default library(['src/index.ts', 'src/reference/index.ts']);
+export default library(['src/index.ts', 'src/compute.ts', 'src/reference/index.ts']);

@@ -1,5 +1,9 @@
 import type { DType, FastWeightInputs, FastWeightRequest, FastWeightVariant, HostTensor } from '@heed/core';
-import { additiveRule, decayRule, deltaRule, eluFeatures, elementCount, encode, fastWeights, gatedDeltaRule, inPlaceRule, inputsOfRule, kdaRule, l2Norm, rwkv7Rule, tensor, titansRule, toFloat64, tttLinearRule, tttMlpRule, widthOf } from '@heed/core';
+import {
+  additiveRule, decayRule, deltaRule, eluFeatures, elementCount, encode, fastWeights, gatedDeltaRule, inPlaceRule, inputsOfRule, kdaRule, l2Norm, rwkv7Rule, tensor, titansRule, toFloat64,
+  tttLinearRule, tttMlpRule,
+} from '@heed/core';
+import { widthOf } from '@heed/core/compute';
 import { normals } from './inputs.ts';
 import type { RandomSource } from './random.ts';
 

@@ -1,5 +1,6 @@
 import type { Assessment, AttentionKernel, AttentionRequest, Backend, CallShape, Capabilities, FastWeightKernel, FastWeightRequest, Request } from '@heed/core';
-import { AttentionError, checkRequest, contractVersion } from '@heed/core';
+import { AttentionError, contractVersion } from '@heed/core';
+import { checkRequest } from '@heed/core/compute';
 import { createWasmRuntime, type WasmRuntime, type WasmRuntimeOptions } from '@heed/runtime-wasm';
 import { assess, capabilities } from './assess.ts';
 import { CpuKernel } from './kernel.ts';
@@ -41,9 +42,9 @@ export class CpuBackend implements Backend {
   async prepare(request: FastWeightRequest): Promise<FastWeightKernel>;
   async prepare(request: Request): Promise<AttentionKernel | FastWeightKernel> {
     if (this.#disposed) throw new AttentionError('disposed', 'The cpu backend is disposed.', 'Create another.');
-    if (isAttention(request)) checkRequest(request);
+    if (!isFastWeights(request)) checkRequest(request);
     const assessment = this.assess(request);
-    if (!assessment.supported || !isAttention(request)) {
+    if (!assessment.supported || isFastWeights(request)) {
       const refusals = assessment.supported ? [] : assessment.refusals;
       throw new AttentionError('unsupported', `${refusals.map(({ stage, reason }) => `${stage}: ${reason}`).join('; ')}.`, refusals.map(({ remedy }) => remedy).join(' '));
     }
@@ -59,6 +60,8 @@ export class CpuBackend implements Backend {
   }
 }
 
-function isAttention(request: Request): request is AttentionRequest {
-  return request.variant.kind === 'attention';
+/** Anything else is checked as a request for attention. */
+function isFastWeights(request: unknown): request is FastWeightRequest {
+  const variant: unknown = typeof request === 'object' && request !== null ? Reflect.get(request, 'variant') : undefined;
+  return typeof variant === 'object' && variant !== null && Reflect.get(variant, 'kind') === 'fastWeights';
 }

@@ -1,4 +1,5 @@
-import type { BoundTable, HostTensor, Tensor } from '@heed/core';
+import type { HostTensor, Tensor } from '@heed/core';
+import type { BoundTable } from '@heed/core/compute';
 import { AttentionError, isHostTensor, tensor, toFloat64 } from '@heed/core';
 import type { WasmRuntime } from '@heed/runtime-wasm';
 import type { WordRecord } from './words.ts';

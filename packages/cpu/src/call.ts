@@ -1,10 +1,11 @@
-import type { AttentionOutputs, BoundCall, BoundSequence, HostTensor, RowTransform } from '@heed/core';
+import type { AttentionOutputs, HostTensor, ObservedStage, RowTransform } from '@heed/core';
+import type { BoundCall, BoundKeys } from '@heed/core/compute';
 import { bytesPerElement, transformedWidth } from '@heed/core';
 import type { Phase, Program } from '@heed/runtime-wasm';
 import type { CallMemory, Placed } from './call-memory.ts';
 import { panelBytes, scratchOf, valueRowBytes } from './emit/context.ts';
 import { HostValues, type CallValues } from './host-values.ts';
-import { queryTableRowsWord, tableStrideWord, tableWord, turnWord, uniformWord, type Layouts } from './layouts.ts';
+import { queryTableRowsWord, stageWord, tableStrideWord, tableWord, turnWord, uniformWord, type Layouts } from './layouts.ts';
 import type { Plan } from './plan.ts';
 import { roundUp } from './plan.ts';
 import { scheduleOf, type BlockTask, type KeyTile } from './schedule.ts';
@@ -15,6 +16,22 @@ export type ProgramFunctions = Program['functions'];
 
 /** Keys of a packing task, a multiple of every panel's columns. */
 const packingRows = 128;
+
+/** Query, key and value in linear memory. */
+export interface Operands {
+  readonly query: Placed;
+  readonly key: Placed;
+  readonly value: Placed;
+}
+
+/** A task with the number of the one that the same thread runs after it, −1 for none, and where it writes what is looked at. */
+export interface LinkedTask extends BlockTask {
+  readonly next: number;
+  /** Bytes from the start of each stage to its first row, first key of the sequence. */
+  readonly observed: number;
+  /** Address of the weights of its head's keys. */
+  readonly mass: number;
+}
 
 export interface Prepared {
   readonly phases: readonly Phase[];
@@ -40,18 +57,34 @@ export class CallWriter {
   }
 
   /** A whole call: pack keys and values, then every block of queries. */
-  attention(call: BoundCall, operands: { readonly query: Placed; readonly key: Placed; readonly value: Placed }, outputs: AttentionOutputs<HostTensor>): Prepared {
+  attention(call: BoundCall, operands: Operands, outputs: AttentionOutputs<HostTensor>, statistics: { readonly count?: HostTensor; readonly denominator?: HostTensor } = {}): Prepared {
+    this.#output(outputs);
+    this.#record.set('queryRows', call.queryRows);
+    for (const name of ['count', 'denominator'] as const) this.#record.set(name, statistics[name]?.view().byteOffset ?? 0);
+    return this.#write(call, operands, scheduleOf(call, this.#plan).map((task) => ({ ...task, next: -1, observed: 0, mass: 0 })), false);
+  }
+
+  /** The pass that looks at stages of chosen rows: one chain of tasks for each head, so that the weights of a key are added in order. */
+  observation(call: BoundCall, operands: Operands, chains: readonly LinkedTask[], heads: number, stages: ReadonlyMap<ObservedStage, number>): Prepared {
+    for (const [stage, address] of stages) this.#record.set(stageWord(stage), address);
+    this.#record.set('observed.row', call.keyRows * 4);
+    const prepared = this.#write(call, operands, chains, true);
+    // Tasks behind the first of each chain are reached by their links.
+    return { ...prepared, phases: prepared.phases.map((phase, index) => (index === prepared.phases.length - 1 ? { ...phase, tasks: Math.min(phase.tasks, heads) } : phase)) };
+  }
+
+  #write(call: BoundCall, operands: Operands, tasks: readonly LinkedTask[], wholeKeys: boolean): Prepared {
     const plan = this.#plan;
-    const tasks = scheduleOf(call, plan);
     this.#strided('query', operands.query.address, operands.query.strides, plan.dtypes.query);
     this.#strided('key', operands.key.address, operands.key.strides, plan.dtypes.key);
     this.#strided('value', operands.value.address, operands.value.strides, plan.dtypes.value);
-    this.#output(outputs);
     const values = new HostValues(call);
     this.#values(call, values);
-    const packed = this.#packedSizes(call);
-    const sequences = this.#sequences(call, values, packed);
-    const packings = this.#packings(call.sequences, call.keyHeads, sequences.addresses);
+    // Scores that are looked at exist for padding too.
+    const lengths = call.sequences.map(({ keyLength, keyRows }) => (wholeKeys ? keyRows : keyLength));
+    const packed = this.#packedSizes(lengths);
+    const sequences = this.#sequences(call, values, packed, lengths);
+    const packings = this.#packings(lengths, call.keyHeads, sequences.addresses);
     this.#record.set('tasks', this.#tasks(tasks, sequences.addresses));
     if (plan.path === 'rows') this.#record.set('columns', widestRow(tasks));
     const callWords = [...this.#record.integers];
@@ -69,6 +102,18 @@ export class CallWriter {
         this.#phase(plan.path === 'online' ? 'prefill' : 'rows', tasks.length, callWords, scratchOf(plan).end + extra + strips),
       ],
     };
+  }
+
+  /** transformKeys: every key row to its place in `output`. */
+  keys(call: BoundKeys, key: Placed, output: HostTensor): Prepared {
+    this.#strided('key', key.address, key.strides, this.#plan.dtypes.key);
+    this.#strided('output', output.view().byteOffset, output.strides, this.#plan.dtypes.key);
+    const values = new HostValues(call);
+    this.#values(call, values);
+    const lengths = call.sequences.map(({ keyRows }) => keyRows);
+    const { addresses } = this.#sequences(call, values, null, lengths);
+    const tasks = this.#packings(lengths, call.keyHeads, addresses);
+    return { tasks: [], microseconds: Infinity, phases: [this.#phase('transformKeys', tasks, [...this.#record.integers], this.#plan.rowFloats * 8)] };
   }
 
   #phase(name: string, tasks: number, words: readonly number[], scratchBytes: number): Phase {
@@ -93,7 +138,7 @@ export class CallWriter {
     });
   }
 
-  #values(call: Omit<BoundCall, 'blocks' | 'edges' | 'inputs' | 'outputShape' | 'rowShape' | 'queryRows'>, values: HostValues): void {
+  #values(call: BoundKeys, values: HostValues): void {
     const record = this.#record;
     const { scoring, normalization, uniforms } = call.request.variant;
     record.set('heads', call.heads);
@@ -117,13 +162,13 @@ export class CallWriter {
   }
 
   /** Bytes of packed keys and values of one head of each sequence. */
-  #packedSizes(call: Pick<BoundCall, 'sequences' | 'keyHeads'>): { readonly keys: readonly number[]; readonly values: readonly number[] } {
-    const rows = call.sequences.map(({ keyLength }) => roundUp(keyLength, this.#plan.stepKey));
+  #packedSizes(lengths: readonly number[]): { readonly keys: readonly number[]; readonly values: readonly number[] } {
+    const rows = lengths.map((length) => roundUp(length, this.#plan.stepKey));
     const { columns } = this.#plan.tile;
     return { keys: rows.map((count) => (count / columns) * panelBytes(this.#plan)), values: rows.map((count) => count * valueRowBytes(this.#plan)) };
   }
 
-  #sequences(call: CallValues & Pick<BoundCall, 'sequences' | 'keyHeads' | 'request' | 'keysTransformed'>, values: HostValues, packed: { readonly keys: readonly number[]; readonly values: readonly number[] } | null): { readonly addresses: readonly number[] } {
+  #sequences(call: CallValues & Pick<BoundCall, 'sequences' | 'keyHeads' | 'request' | 'keysTransformed'>, values: HostValues, packed: { readonly keys: readonly number[]; readonly values: readonly number[] } | null, lengths: readonly number[]): { readonly addresses: readonly number[] } {
     const { keyHeads, request, sequences } = call;
     const { rule } = request.variant.normalization;
     const keysAt = this.#heads(packed?.keys ?? [], keyHeads);
@@ -138,7 +183,7 @@ export class CallWriter {
       record.set('keyStart', sequence.keyStart);
       record.set('queryLength', sequence.queryLength);
       record.set('keyLength', sequence.totalKeyLength);
-      record.set('lastKey', sequence.keyLength - 1);
+      record.set('lastKey', (lengths[index] ?? 0) - 1);
       record.set('queryPositions', this.#memory.write(queryPositions));
       record.set('keyPositions', this.#memory.write(keyPositions));
       record.set('keys', keysAt[index] ?? 0);
@@ -176,10 +221,10 @@ export class CallWriter {
   }
 
   /** Returns the number of packing tasks. */
-  #packings(sequences: readonly BoundSequence[], keyHeads: number, addresses: readonly number[]): number {
+  #packings(lengths: readonly number[], keyHeads: number, addresses: readonly number[]): number {
     const records: WordRecord[] = [];
-    sequences.forEach(({ keyLength }, index) => {
-      const rows = roundUp(keyLength, this.#plan.stepKey);
+    lengths.forEach((length, index) => {
+      const rows = roundUp(length, this.#plan.stepKey);
       for (let keyHead = 0; keyHead < keyHeads; keyHead += 1) {
         for (let first = 0; first < rows; first += packingRows) {
           const record = new WordRecord(this.#layouts.packing);
@@ -195,7 +240,7 @@ export class CallWriter {
     return records.length;
   }
 
-  #tasks(tasks: readonly BlockTask[], sequences: readonly number[]): number {
+  #tasks(tasks: readonly LinkedTask[], sequences: readonly number[]): number {
     const rowLists = new Map<string, number>();
     const tileLists = new Map<readonly KeyTile[], number>();
     const records = tasks.map((task) => {
@@ -211,7 +256,9 @@ export class CallWriter {
       record.set('rowCount', task.rows.length);
       record.set('tiles', tiles);
       record.set('tileCount', task.tiles.length);
-      record.set('next', -1);
+      record.set('next', task.next);
+      record.set('observed', task.observed);
+      record.set('mass', task.mass);
       return record;
     });
     return this.#memory.writeRecords(records);

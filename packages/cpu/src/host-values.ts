@@ -1,5 +1,7 @@
-import type { BoundCall, BoundSequence, BoundTable, Environment, Expression, RowTransform } from '@heed/core';
-import { AttentionError, evaluate, isHostTensor, randomKey, reader } from '@heed/core';
+import type { Environment, Expression, RowTransform } from '@heed/core';
+import type { BoundCall, BoundSequence, BoundTable } from '@heed/core/compute';
+import { AttentionError, evaluate, isHostTensor, reader } from '@heed/core';
+import { randomKey } from '@heed/core/compute';
 import type { Plan } from './plan.ts';
 
 /** The part of a call that holds values. */

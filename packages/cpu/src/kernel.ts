@@ -1,7 +1,9 @@
 import type {
-  AttentionInputs, AttentionKernel, AttentionOutputs, AttentionRequest, Binder, BoundCall, CallShape, EnqueueOptions, Explanation, Gradients, HostTensor, MergeClass, Partial, RunOptions, StopSignal, Tensor,
+  AttentionInputs, AttentionKernel, AttentionOutputs, AttentionRequest, CallShape, EnqueueOptions, Explanation, Gradients, HostTensor, MergeClass, Partial, RunOptions, StopSignal, Tensor,
 } from '@heed/core';
-import { AttentionError, classifyTiles, countTiles, createBinder, isHostTensor } from '@heed/core';
+import type { Binder, BoundCall } from '@heed/core/compute';
+import { AttentionError, isHostTensor } from '@heed/core';
+import { classifyTiles, countTiles, createBinder } from '@heed/core/compute';
 import type { Program, Submission, WasmRuntime } from '@heed/runtime-wasm';
 import { assess, describePlan } from './assess.ts';
 import { CallMemory } from './call-memory.ts';

@@ -1,4 +1,5 @@
-import { mergeClassOf, type AttentionVariant, type MergeClass } from '@heed/core';
+import { type AttentionVariant, type MergeClass } from '@heed/core';
+import { mergeClassOf } from '@heed/core/compute';
 
 /** The merge class of a variant, or null with the reason why its partial results cannot merge (L13). */
 export function mergingOf(variant: AttentionVariant): { readonly mergeClass: MergeClass | null; readonly refusal: string } {

@@ -1,5 +1,6 @@
 import type { AttentionRequest, DType, Expression, ObservedStage } from '@heed/core';
-import { isProduct, partsOf, requestDTypes, transformedWidth, walk } from '@heed/core';
+import { isProduct, partsOf, transformedWidth, walk } from '@heed/core';
+import { requestDTypes } from '@heed/core/compute';
 import type { FloatStorage } from '@heed/runtime-wasm';
 import { mergingOf } from './merging.ts';
 
@@ -46,6 +47,8 @@ export interface Plan {
   /** Stages that this program writes instead of an output, and whether it adds up the weights of each key. */
   readonly observed: readonly ObservedStage[];
   readonly observesMass: boolean;
+  /** The program ends before what is applied once at the end (L13), and writes statistics. */
+  readonly partial: boolean;
   /** A NaN or +∞ score must be looked for, since the normalization can hide it (L1). */
   readonly watchesScores: boolean;
   /** Allowed keys are counted, since the statistics do not tell an empty row. */
@@ -54,6 +57,11 @@ export interface Plan {
 
 export function planOf(request: AttentionRequest, machine: Machine): Plan {
   return planFor(request, machine, isOnline(request) ? 'online' : 'rows');
+}
+
+/** The plan of partial results, for a request as `partialRequestOf` makes it. */
+export function partialPlanOf(request: AttentionRequest, machine: Machine): Plan {
+  return { ...planOf(request, machine), partial: true, countsKeys: request.variant.normalization.rule.kind !== 'softmax' || !isOnline(request) };
 }
 
 /** The plan of the pass that looks at stages; null when none was asked for. */
@@ -88,6 +96,7 @@ function planFor(request: AttentionRequest, machine: Machine, path: Plan['path']
     streams: streamsOf(request),
     observed: [],
     observesMass: false,
+    partial: false,
     watchesScores: path === 'rows' || rule.kind !== 'softmax' || rule.score.kind !== 'input',
     countsKeys: path === 'rows' || rule.kind !== 'softmax',
   };

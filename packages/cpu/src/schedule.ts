@@ -1,5 +1,7 @@
-import type { BlockList, BoundCall, BoundSequence, HostTensor, Tensor, TileClasses } from '@heed/core';
-import { AttentionError, classifyTiles, isHostTensor } from '@heed/core';
+import type { BlockList, HostTensor, Tensor } from '@heed/core';
+import type { BoundCall, BoundSequence, TileClasses } from '@heed/core/compute';
+import { AttentionError, isHostTensor } from '@heed/core';
+import { classifyTiles } from '@heed/core/compute';
 import type { Plan } from './plan.ts';
 
 /** A run of keys: panels first … end, of which the mask may allow low … high − 1; mixed where it decides pair by pair. */

@@ -1,8 +1,9 @@
 import type { AttentionVariant, FastWeightVariant, HostTensor } from '@heed/core';
 import {
-  additiveRule, alibi, attention, based, causal, decayRule, deltaRule, dot, eluFeatures, entmax, fastWeights, finalize, gatedDeltaRule, kdaRule, laser, merge, modifier, none, rope, rowSum, rwkv7Rule, scaledDot,
-  sigmoid, slice, softcap, softmax, softmaxOffByOne, sparsemax, tensor, window,
+  additiveRule, alibi, attention, based, causal, decayRule, deltaRule, dot, eluFeatures, entmax, fastWeights, gatedDeltaRule, kdaRule, laser, modifier, none, rope, rowSum, rwkv7Rule,
+  scaledDot, sigmoid, slice, softcap, softmax, softmaxOffByOne, sparsemax, tensor, window,
 } from '@heed/core';
+import { finalize, merge } from '@heed/core/compute';
 import type { Case, Law } from '../case.ts';
 import { defineCase } from '../case.ts';
 import { sixDecimals } from '../tolerance.ts';

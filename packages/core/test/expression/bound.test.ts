@@ -97,6 +97,17 @@ describe('bound', () => {
     expect(bound(query.mod(10).node, queries(8, 12, 0, 0))).toEqual({ low: 0, high: 9 });
   });
 
+  test('a product that overflows float32 but not float64 has no end', () => {
+    const doubled = input('score').mul(2).node;
+    const { high } = bound(doubled, { input: () => ({ low: 1, high: 2 ** 127 }), uniform: () => 0, table: () => everything });
+    expect(high).toBe(Infinity);
+    expect(bound(doubled, { input: () => ({ low: 1, high: 2 ** 125 }), uniform: () => 0, table: () => everything }).high).toBeLessThan(2 ** 127);
+  });
+
+  test('the absolute value across 0 begins at 0', () => {
+    expect(bound(query.abs().node, queries(-3, 5, 0, 0))).toEqual({ low: 0, high: 5 });
+  });
+
   test('an i32 sum that may wrap around says nothing', () => {
     expect(bound(query.add(2 ** 31 - 1).node, queries(0, 1, 0, 0))).toEqual({ low: -(2 ** 31), high: 2 ** 31 - 1 });
   });

@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import {
-  additiveRule, bindFastWeights, decayRule, deltaRule, eluFeatures, fastWeights, inPlaceRule, isAttentionError, kdaRule, projection, recurrentRule, retentionLogDecay, rope, rwkv7Rule, tensor, titansRule, tttLinearRule, zeros,
+  additiveRule, decayRule, deltaRule, eluFeatures, fastWeights, inPlaceRule, isAttentionError, kdaRule, projection, recurrentRule, retentionLogDecay, rope, rwkv7Rule, tensor, titansRule,
+  tttLinearRule, zeros,
 } from '../../src/index.ts';
+import { bindFastWeights } from '../../src/compute.ts';
 import type { DType, ErrorCode, FastWeightInputs, FastWeightOptions, FastWeightRequest, HostTensor, Runtime } from '../../src/index.ts';
 import { assessFastWeights, prepareFastWeights } from '../../src/reference/fast-weights/kernel.ts';
 import { normal, prepare } from './helpers.ts';

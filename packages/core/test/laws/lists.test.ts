@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import type { AttentionInputs, AttentionStages, Edge, HostTensor } from '../../src/index.ts';
-import { alibi, attention, booleanMask, causal, documents, dropout, edgeList, relu, rope, scaledDot, slice, softmax, tensor, toFloat64, window } from '../../src/index.ts';
+import type { AttentionInputs, AttentionStages, HostTensor } from '../../src/index.ts';
+import type { Edge } from '../../src/compute.ts';
+import { alibi, attention, booleanMask, causal, documents, dropout, relu, rope, scaledDot, slice, softmax, tensor, toFloat64, window } from '../../src/index.ts';
+import { edgeList } from '../../src/compute.ts';
 import type { BlockList } from '../../src/index.ts';
 import { ReferenceKernel } from '../../src/reference/attention/kernel.ts';
 import { expectClose, key, query, random, run, sizes, value } from '../plain.ts';

@@ -1,8 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import type { AttentionInputs, AttentionRequest, AttentionStages, HostPartial, HostTensor } from '../../src/index.ts';
 import {
-  additiveBias, alibi, attention, causal, dropout, entmax, eluFeatures, finalize, gumbel, hardMax, laser, maximum, mergeClassOf, merge, none, outputGate, positionWeight, relu, reluSquared, reweighing, rope, rowSum, scaledDot, sigmoid, slice, softmax, softmaxOffByOne, sparsemax, tensor, toFloat64, weightedSum, window,
+  additiveBias, alibi, attention, causal, dropout, entmax, eluFeatures, gumbel, hardMax, laser, maximum, none, outputGate, positionWeight, relu, reluSquared, reweighing, rope, rowSum,
+  scaledDot, sigmoid, slice, softmax, softmaxOffByOne, sparsemax, tensor, toFloat64, weightedSum, window,
 } from '../../src/index.ts';
+import { finalize, mergeClassOf, merge } from '../../src/compute.ts';
 import { ReferenceKernel } from '../../src/reference/attention/kernel.ts';
 import type { Tables } from '../plain.ts';
 import { expectClose, key, query, random, sizes, value } from '../plain.ts';

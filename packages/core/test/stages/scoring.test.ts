@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { RowTransform, Scoring } from '../../src/index.ts';
 import {
-  addRow, additive, attention, bilinear, cosine, distance, dot, gat, gatV2, gaussian, isProduct, leakyRelu, lowRank, projection, rope, scaledDot, scoring, softcap, window,
+  addRow, additive, attention, bilinear, cosine, distance, dot, gat, gatV2, gaussian, isProduct, l2Norm, leakyRelu, lowRank, print, projection, rope, scaledDot, scoring, softcap, window,
 } from '../../src/index.ts';
 import { codeOf } from '../code-of.ts';
 import type { Tables } from './place.ts';
@@ -106,6 +106,12 @@ describe('structure', () => {
     expect(Object.keys(uniforms)).toEqual(['scale', 'rope.base', 'rope.magnitude', 'rope.base#2', 'rope.magnitude#2']);
     expect(Object.keys(queryTransforms[0]!.uniforms)).toEqual(['rope.base', 'rope.magnitude']);
     expect(Object.keys(keyTransforms[0]!.uniforms)).toEqual(['rope.base#2', 'rope.magnitude#2']);
+  });
+
+  test('two transforms of one side keep their own uniforms', () => {
+    const { queryTransforms, uniforms } = scaledDot().transformQuery(l2Norm({ epsilon: 0.5 }), l2Norm({ epsilon: 0.25 }));
+    expect(uniforms).toMatchObject({ 'l2Norm.epsilon': { value: 0.5 }, 'l2Norm.epsilon#2': { value: 0.25 } });
+    expect(queryTransforms.map((transform) => transform.kind === 'norm' && print(transform.epsilon))).toEqual(['$l2Norm.epsilon', '$l2Norm.epsilon#2']);
   });
 
   test('methods make new stages and leave the old ones', () => {

@@ -40,14 +40,14 @@ export function storeRow(f: FunctionBuilder, dtype: FloatStorage, width: number,
 export function emitFinish(emission: Emission): Callee {
   const { module, request, plan, layouts } = emission;
   const { rule } = request.variant.normalization;
-  const { finish } = request.variant.aggregation;
+  const { finish, reduction } = request.variant.aggregation;
   const lanes = (f: FunctionBuilder): { readonly f: FunctionBuilder; readonly fused: boolean } => ({ f, fused: plan.machine.fused });
   const parameters = { call: 'i32', sequence: 'i32', head: 'i32', rows: 'i32', rowCount: 'i32', states: 'i32', sums: 'i32' } as const;
   return module.function('finish', { parameters }, (f, { call, sequence, head, rows, rowCount, states, sums }) => {
     const { batch, queryLength, keyLength, queryPositions, sinks, tensorBatch, queryStart } = readWords(f, sequence, layouts.sequence, ['batch', 'queryLength', 'keyLength', 'queryPositions', 'sinks', 'tensorBatch', 'queryStart']);
     const keyHead = f.let('keyHead', i32.div_u(head, word(call, layouts.call.offset('group'))));
     const [row, index, source, state] = [f.local('row', 'i32'), f.local('index', 'i32'), f.let('source', sums), f.let('state', states)];
-    const [factor, isEmpty, added] = [f.local('factor', 'v128'), f.local('isEmpty', 'i32'), f.local('added', 'f32')];
+    const [factor, shift, isEmpty, added] = [f.local('factor', 'v128'), f.local('shift', 'v128'), f.local('isEmpty', 'i32'), f.local('added', 'f32')];
     const [channel, last] = [f.local('channel', 'i32'), f.let('lastChannel', i32.sub(plan.valueDim, 1))];
     f.for(row, { to: rowCount, atLeastOnce: true }, () => {
       f.set(index, i32.load(i32.add(rows, i32.shl(row, 2))));
@@ -71,16 +71,18 @@ export function emitFinish(emission: Emission): Callee {
         if (plan.watchesScores) f.set(value, f32.add(value, added));
         f.set(value, select(f.let('sinkLogit', f32x4.extract_lane(sink, 0)), value, isEmpty));
         f.do(f32.store(place, value));
+        f.set(shift, f32x4.splat(value));
       } else {
         const counts = f.let('counts', v128.load(state, stateWords.count));
         f.set(isEmpty, i32.eqz(v128.any_true(counts)));
-        if (rule.kind === 'rowSum' && plan.path === 'online') f.set(factor, f32x4.div(constantF32x4(1), f32x4.splat(f32.add(total, f32.load(call, layouts.call.offset('epsilon'))))));
+        if (rule.kind === 'rowSum' && plan.path === 'online' && !plan.partial) f.set(factor, f32x4.div(constantF32x4(1), f32x4.splat(f32.add(total, f32.load(call, layouts.call.offset('epsilon'))))));
       }
+      if (plan.partial && rule.kind !== 'softmax') storeStatistics(f, emission, { call, row: f.let('statisticsRow', statisticsRow(f, emission, call, sequence, head, index)), state, total });
       f.for(channel, { to: plan.valueDim, step: 4, atLeastOnce: true }, () => {
         const place = f.let('place', i32.add(source, i32.shl(channel, 2)));
         const output = f.let('output', v128.load(place));
         // Weights of whole rows are divided already.
-        if (plan.path === 'online' && (rule.kind === 'softmax' || rule.kind === 'rowSum')) f.set(output, f32x4.mul(output, factor));
+        if (plan.path === 'online' && (rule.kind === 'softmax' || (rule.kind === 'rowSum' && !plan.partial))) f.set(output, f32x4.mul(output, factor));
         if (plan.watchesScores) f.set(output, f32x4.add(output, f32x4.splat(added)));
         if (finish.kind !== 'input') {
           const queryPosition = f.let('queryPosition', i32.load(i32.add(queryPositions, i32.shl(index, 2))));
@@ -92,7 +94,9 @@ export function emitFinish(emission: Emission): Callee {
           });
           f.set(output, here.evaluate(finish));
         }
-        f.do(v128.store(place, v128.andnot(output, i32x4.splat(i32.sub(0, isEmpty)))));
+        if (plan.partial && rule.kind === 'softmax' && reduction === 'logSumExp') f.set(output, f32x4.add(output, shift));
+        const none = plan.partial && reduction !== 'sum' ? minusInfinity() : constantF32x4(0);
+        f.do(v128.store(place, v128.bitselect(none, output, i32x4.splat(i32.sub(0, isEmpty)))));
       });
       const target = rowAddress(f, emission, 'output', call, sequence, head, index);
       const channelBytes = f.let('channelBytes', word(call, layouts.call.offset('output.channel')));
@@ -103,3 +107,19 @@ export function emitFinish(emission: Emission): Callee {
   });
 }
 
+
+/** Number of a query row in the dense [batch, heads, queryRows]. */
+function statisticsRow(f: FunctionBuilder, { layouts }: Emission, call: Local<'i32'>, sequence: Local<'i32'>, head: Local<'i32'>, index: Local<'i32'>): ReturnType<typeof i32.add> {
+  const { tensorBatch, queryStart } = readWords(f, sequence, layouts.sequence, ['tensorBatch', 'queryStart']);
+  const heads = word(call, layouts.call.offset('heads'));
+  const rows = word(call, layouts.call.offset('queryRows'));
+  return i32.add(i32.mul(i32.add(i32.mul(tensorBatch, heads), head), rows), i32.add(queryStart, index));
+}
+
+/** Keys that count, and the sum of their terms, as float32. */
+function storeStatistics(f: FunctionBuilder, { layouts }: Emission, { call, row, state, total }: { readonly call: Local<'i32'>; readonly row: Local<'i32'>; readonly state: Local<'i32'>; readonly total: Local<'f32'> }): void {
+  const counts = f.let('countLanes', f32x4.convert_i32x4_s(v128.load(state, stateWords.count)));
+  const place = f.let('statistics', i32.shl(row, 2));
+  f.do(f32.store(i32.add(word(call, layouts.call.offset('count')), place), sumOfLanes(counts)));
+  f.do(f32.store(i32.add(word(call, layouts.call.offset('denominator')), place), total));
+}

@@ -1,5 +1,5 @@
 import type { Expression, InputName, QueryTableRead, Random, TableRead } from '@heed/core';
-import { threefryParity, threefryRotations } from '@heed/core';
+import { threefryParity, threefryRotations } from '@heed/core/compute';
 import type { FunctionBuilder, LaneEnvironment, Local, Value } from '@heed/runtime-wasm';
 import { constantF32x4, constantI32x4, instructions, lanesI32x4, Lowering } from '@heed/runtime-wasm';
 import { queryTableRowsWord, tableStrideWord, tableWord, uniformWord, type Layouts } from '../layouts.ts';

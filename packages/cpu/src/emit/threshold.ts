@@ -37,6 +37,7 @@ export function emitNormalizeRow(emission: Emission): Callee {
         normalizeHardMax(f, row);
         break;
       case 'rowSum': {
+        if (emission.plan.partial) break;
         const total = f.let('total', f32.add(sumOf(f, row, (term) => term), f32.load(call, emission.layouts.call.offset('epsilon'))));
         map(f, row, (term) => f32x4.div(term, f32x4.splat(total)));
         break;

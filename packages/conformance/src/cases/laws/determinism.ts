@@ -1,5 +1,6 @@
 import type { Normalization } from '@heed/core';
-import { attention, causal, randomAt, slice, softmax, toFloat64, write } from '@heed/core';
+import { attention, causal, slice, softmax, toFloat64, write } from '@heed/core';
+import { randomAt } from '@heed/core/compute';
 import type { Case } from '../../case.ts';
 import { lawCase } from '../../case.ts';
 import { integerTensor, smallShape } from '../../inputs.ts';

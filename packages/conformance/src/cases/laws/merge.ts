@@ -1,5 +1,6 @@
 import type { AttentionInputs, AttentionKernel, AttentionVariant, HostPartial } from '@heed/core';
-import { attention, causal, finalize, merge, mergeClassOf, slice } from '@heed/core';
+import { attention, causal, slice } from '@heed/core';
+import { finalize, merge, mergeClassOf } from '@heed/core/compute';
 import type { Case } from '../../case.ts';
 import { lawCase } from '../../case.ts';
 import type { CaseContext } from '../../context.ts';

@@ -1,4 +1,5 @@
-import { attention, finalize, merge, scaledDot, slice, softcap, softmax, softmaxOffByOne } from '@heed/core';
+import { attention, scaledDot, slice, softcap, softmax, softmaxOffByOne } from '@heed/core';
+import { finalize, merge } from '@heed/core/compute';
 import type { Case } from '../../case.ts';
 import { lawCase } from '../../case.ts';
 import { smallShape } from '../../inputs.ts';
