@@ -1,20 +1,23 @@
 import ts from 'typescript';
 import { posix } from 'node:path';
 
+/** Core's two entries for those who describe and those who compute; its reference is for the suite alone. */
+const core: readonly string[] = ['@heed/core', '@heed/core/compute'];
+
 /**
  * Who may import whom. A package may import the ones listed here, by name or by entry point, and nothing else of the workspace.
  * Backends stand on core and a runtime, never on each other; a package without a row stands on core alone.
  */
 export const arrows: Readonly<Record<string, readonly string[]>> = {
   core: [],
-  'runtime-wasm': ['@heed/core'],
-  'runtime-webgpu': ['@heed/core'],
-  cpu: ['@heed/core', '@heed/runtime-wasm'],
-  webgpu: ['@heed/core', '@heed/runtime-webgpu'],
-  sparse: ['@heed/core', '@heed/runtime-wasm', '@heed/runtime-webgpu'],
-  linear: ['@heed/core', '@heed/runtime-wasm', '@heed/runtime-webgpu'],
-  layers: ['@heed/core'],
-  conformance: ['@heed/core', '@heed/core/reference'],
+  'runtime-wasm': core,
+  'runtime-webgpu': core,
+  cpu: [...core, '@heed/runtime-wasm'],
+  webgpu: [...core, '@heed/runtime-webgpu'],
+  sparse: [...core, '@heed/runtime-wasm', '@heed/runtime-webgpu'],
+  linear: [...core, '@heed/runtime-wasm', '@heed/runtime-webgpu'],
+  layers: core,
+  conformance: [...core, '@heed/core/reference'],
 };
 
 /** Packages that run on a host of their own accord may use what Node brings; the others are handed what they need. */
@@ -59,7 +62,7 @@ function isModuleUrl(node: ts.NewExpression): boolean {
 /** What is wrong with one import of `file` (a path below the repository, such as `packages/core/src/tensor.ts`). */
 function problemOf(file: string, { specifier }: Import): string | undefined {
   const [, name = '', , ...inside] = file.split('/');
-  const allowed = arrows[name] ?? ['@heed/core'];
+  const allowed = arrows[name] ?? core;
   if (specifier.startsWith('.')) {
     const target = posix.join(posix.dirname(file), specifier);
     if (!target.startsWith(`packages/${name}/src/`)) return 'leaves the source folder of its package';
