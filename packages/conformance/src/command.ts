@@ -121,7 +121,7 @@ function wholeNumber(name: string, text: string): number {
 async function loadBackend(path: string): Promise<CreateBackend> {
   const module = (await import(pathToFileURL(resolve(path)).href)) as Readonly<Record<string, unknown>>;
   const fallback = module['default'];
-  const found = module['createBackend'] ?? (typeof fallback === 'object' && fallback !== null ? Reflect.get(fallback, 'createBackend') : fallback);
+  const found: unknown = module['createBackend'] ?? (typeof fallback === 'object' && fallback !== null ? Reflect.get(fallback, 'createBackend') : fallback);
   if (typeof found !== 'function') throw new Error('it exports no createBackend, by name or as default.');
   return found as CreateBackend;
 }

@@ -178,7 +178,7 @@ export class CaseContext {
       error = caught;
     }
     if (error === undefined) throw new ConformanceFailure(`${what}: nothing was refused; expected ${codes.join(' or ')}.`);
-    if (!isAttentionError(error)) throw new ConformanceFailure(`${what}: got ${String(error)}, expected an AttentionError with ${codes.join(' or ')}.`);
+    if (!isAttentionError(error)) throw new ConformanceFailure(`${what}: got ${error instanceof Error ? String(error) : typeof error}, expected an AttentionError with ${codes.join(' or ')}.`);
     this.check(codes.includes(error.code), () => `${what}: got code ${error.code} (${error.message}), expected ${codes.join(' or ')}.`);
     this.check(error.message.length > 0 && error.hint.length > 0, () => `${what}: ${error.code} has no message or no hint.`);
   }

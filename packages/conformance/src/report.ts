@@ -65,7 +65,7 @@ function junitCase(result: CaseResult): string {
 
 function escapeXml(text: string): string {
   const named: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
-  return [...text].map((character) => named[character] ?? (character < ' ' ? ' ' : character)).join('');
+  return text.replaceAll(/[&<>"]/g, (character) => named[character] ?? character).replaceAll(/\p{Cc}/gu, ' ');
 }
 
 /** One line for each area (or law): passed, refused, failed, worst error; then every failure. For people. */

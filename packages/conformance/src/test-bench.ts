@@ -37,7 +37,7 @@ export class TestBench {
   async #make(): Promise<{ readonly backend: Backend; readonly reference: Backend }> {
     const backend = await this.#create();
     if ((backend.contract as string) !== contractVersion) {
-      throw new AttentionError('contract-version', `The backend '${backend.name}' was written for contract ${String(backend.contract)}; this suite tests ${contractVersion}.`, 'Use the suite of the same version.');
+      throw new AttentionError('contract-version', `The backend '${backend.name}' was written for contract ${backend.contract}; this suite tests ${contractVersion}.`, 'Use the suite of the same version.');
     }
     return { backend, reference: createReferenceBackend() };
   }

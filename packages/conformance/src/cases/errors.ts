@@ -23,7 +23,7 @@ const f32 = (shape: readonly number[]): HostTensor => zeros(shape);
 /** A tensor that was not made by `tensor()`: its parts may be anything. */
 function forged(parts: Readonly<Record<string, unknown>>): HostTensor {
   const array = new Float32Array(1000);
-  return { dtype: 'f32', shape: [2, 4, 5, 8], strides: [160, 40, 8, 1], runtime: null, view: () => array, ...parts } as HostTensor;
+  return { dtype: 'f32', shape: [2, 4, 5, 8], strides: [160, 40, 8, 1], runtime: null, view: () => array, ...parts };
 }
 
 const mistakes: Readonly<Record<string, Mistake>> = {

@@ -285,7 +285,7 @@ function watched(signal: AbortSignal): { readonly signal: StopSignal; readonly l
         return signal.aborted;
       },
       get reason(): unknown {
-        return signal.reason;
+        return signal.reason as unknown;
       },
       addEventListener: (type, listener) => {
         count++;

@@ -6,6 +6,6 @@ import type { CaseContext } from '../context.ts';
 export async function hostPartial(context: CaseContext, partial: Partial): Promise<HostPartial> {
   const host = async (source: Tensor): Promise<HostPartial['accumulator']> => (isHostTensor(source) ? source : (source.runtime ?? context.backend.runtime).read(source));
   const statistics: Record<string, HostPartial['accumulator']> = {};
-  for (const [name, statistic] of Object.entries(partial.statistics)) if (statistic !== undefined) statistics[name] = await host(statistic);
+  for (const [name, statistic] of Object.entries(partial.statistics)) statistics[name] = await host(statistic);
   return { mergeClass: partial.mergeClass, accumulator: await host(partial.accumulator), statistics };
 }

@@ -1,5 +1,5 @@
 import type { Assessment, AttentionInputs, AttentionKernel, AttentionOutputs, AttentionRequest, AttentionVariant, Backend, CallShape, Capabilities, FastWeightInputs, FastWeightKernel, FastWeightOutputs, FastWeightRequest, HostTensor, Request, Tensor } from '@heed/core';
-import { Aggregation, attention, encodeInto, isHostTensor, Masking, Normalization, Scoring, toFloat64 } from '@heed/core';
+import { attention, encodeInto, isHostTensor, Masking, Normalization, Scoring, toFloat64 } from '@heed/core';
 
 /** What is wrong with a backend: changes of a right one. */
 export interface Changes {
@@ -95,19 +95,18 @@ export function withStages(request: AttentionRequest, stages: Partial<Pick<Atten
 
 /** Copies of stages with other fields. */
 export function changedScoring(scoring: AttentionVariant['scoring'], fields: Partial<ConstructorParameters<typeof Scoring>[0]>): Scoring {
-  return new Scoring({ ...scoring, ...fields });
+  const { name, queryTransforms, keyTransforms, combine, scale, modifiers, uniforms, tables } = scoring;
+  return new Scoring({ name, queryTransforms, keyTransforms, combine, scale, modifiers, uniforms, tables, ...fields });
 }
 
 export function changedMasking(masking: AttentionVariant['masking'], fields: Partial<ConstructorParameters<typeof Masking>[0]>): Masking {
-  return new Masking({ ...masking, ...fields });
+  const { name, allowed, uniforms, tables } = masking;
+  return new Masking({ name, allowed, uniforms, tables, ...fields });
 }
 
 export function changedNormalization(normalization: AttentionVariant['normalization'], fields: Partial<ConstructorParameters<typeof Normalization>[0]>): Normalization {
-  return new Normalization({ ...normalization, ...fields });
-}
-
-export function changedAggregation(aggregation: AttentionVariant['aggregation'], fields: Partial<ConstructorParameters<typeof Aggregation>[0]>): Aggregation {
-  return new Aggregation({ ...aggregation, ...fields });
+  const { name, rule, reweigh, uniforms, tables } = normalization;
+  return new Normalization({ name, rule, reweigh, uniforms, tables, ...fields });
 }
 
 /** The tensor on the host; the mutants stand on the reference, whose tensors all are. */

@@ -78,7 +78,7 @@ function withRule(variant: FastWeightVariant, rule: FastWeightVariant['rule']): 
 /** A state that a right backend would take; a broken one must still be refused. */
 function isRightState(state: FastWeightState | undefined, request: FastWeightRequest): boolean {
   const memory = state?.['memory'];
-  return memory !== undefined && memory.shape[3] === request.valueDim;
+  return memory?.shape[3] === request.valueDim;
 }
 
 function tokens(inputs: FastWeightInputs, start: number, end: number): FastWeightInputs {
