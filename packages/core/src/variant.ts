@@ -1,9 +1,11 @@
 import type { Declarations } from './expression/declarations.ts';
 import { join, printTable } from './expression/declarations.ts';
 import type { Expression } from './expression/node.ts';
+import { readsInput } from './expression/node.ts';
 import { print } from './expression/print.ts';
-import { checkExpression } from './expression/scope.ts';
+import { checkExpression, slots } from './expression/scope.ts';
 import { AttentionError } from './errors.ts';
+import { show } from './show.ts';
 import type { Aggregation } from './stages/aggregation/stage.ts';
 import { weightedSum } from './stages/aggregation/weighted-sum.ts';
 import type { Masking } from './stages/masking/stage.ts';
@@ -43,9 +45,10 @@ export interface AttentionStages {
 /**
  * Puts four stages together. Uniforms of the same name in different stages become `name#2`, …; tables of the same name are one table.
  *
- * @throws AttentionError `invalid-variant` (tables declared in two ways), `invalid-expression`
+ * @throws AttentionError `invalid-variant` (something that is no such stage, tables declared in two ways), `invalid-expression`
  */
 export function attention(stages: AttentionStages = {}): AttentionVariant {
+  checkGiven(stages);
   const scoring = stages.scoring ?? scaledDot();
   const second = join(scoring, stages.masking ?? full());
   const third = join(second.declarations, stages.normalization ?? softmax());
@@ -57,6 +60,25 @@ export function attention(stages: AttentionStages = {}): AttentionVariant {
 
 type Stages = Omit<AttentionVariant, 'structure'>;
 
+/** The field by which each stage is known, and who makes one. */
+const marks: Readonly<Record<string, readonly [field: string, maker: string]>> = {
+  scoring: ['combine', 'scaledDot()'],
+  masking: ['allowed', 'causal()'],
+  normalization: ['rule', 'softmax()'],
+  aggregation: ['reduction', 'weightedSum()'],
+};
+
+/** A caller without types may give anything, and a mask under another name would be no mask at all (L20). */
+function checkGiven(stages: object): void {
+  for (const [name, stage] of Object.entries(stages) as [string, unknown][]) {
+    const mark = Object.hasOwn(marks, name) ? marks[name] : undefined;
+    if (mark === undefined) throw new AttentionError('invalid-variant', `attention got ${show(name)}.`, `Its stages are ${Object.keys(marks).join(', ')}.`);
+    if (stage !== undefined && (typeof stage !== 'object' || stage === null || !(mark[0] in stage))) {
+      throw new AttentionError('invalid-variant', `attention got ${show(stage)} for ${name}.`, `Pass what a member of that stage returns, such as ${mark[1]}.`);
+    }
+  }
+}
+
 function checkStages(variant: Stages): void {
   const { scoring, masking, normalization, aggregation } = variant;
   for (const transform of [...scoring.queryTransforms, ...scoring.keyTransforms]) {
@@ -66,10 +88,19 @@ function checkStages(variant: Stages): void {
   if (scoring.scale.kind !== 'uniform' && scoring.scale.kind !== 'constant') throw new AttentionError('invalid-variant', `The scale is ${print(scoring.scale)}.`, 'Expected a uniform or a constant.');
   for (const modifier of scoring.modifiers) checkExpression(modifier.expression, 'modify', 'f32', variant);
   checkExpression(masking.allowed, 'mask', 'bool', variant);
-  checkExpression(normalization.rule.score, 'normalize', 'f32', variant);
+  const { rule } = normalization;
+  checkExpression(rule.score, 'normalize', 'f32', variant);
+  if (rule.kind === 'softmax' && rule.sink !== null) checkRowWide('sink', rule.sink, variant);
+  if (rule.kind === 'rowSum') checkRowWide('epsilon', rule.epsilon, variant);
   checkExpression(normalization.reweigh, 'reweigh', 'f32', variant);
   checkExpression(aggregation.prepare, 'prepare', 'f32', variant);
   checkExpression(aggregation.finish, 'finish', 'f32', variant);
+}
+
+/** One number for a whole row, which shards apply once at the end: it may follow the head and nothing else. */
+function checkRowWide(name: string, expression: Expression, variant: Stages): void {
+  checkExpression(expression, 'normalize', 'f32', variant);
+  if (readsInput(expression, ...slots.normalize.filter((input) => input !== 'head'))) throw new AttentionError('invalid-variant', `The ${name} is ${print(expression)}.`, 'It may read the head, tables and uniforms only (L7).');
 }
 
 /** The expressions inside a transform. */

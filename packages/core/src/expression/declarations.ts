@@ -1,4 +1,5 @@
 import { AttentionError } from '../errors.ts';
+import { show } from '../show.ts';
 import type { ScalarType } from './node.ts';
 
 /** Default of a scalar parameter: a number, or 1/√(width of the rows that are combined), known once dims are. */
@@ -39,9 +40,12 @@ export const noDeclarations: Declarations = Object.freeze({ uniforms: Object.fre
  * the second of two that are named alike is renamed `name#2`, whatever the values, so that structure does not depend on values.
  *
  * @returns the joined declarations, and the second piece under its new names
- * @throws AttentionError `invalid-variant` for one table declared in two ways
+ * @throws AttentionError `invalid-variant` for one table declared in two ways, or something that declares nothing
  */
 export function join<T extends Declarations>(first: Declarations, second: T): { readonly declarations: Declarations; readonly renamed: T } {
+  // A caller without types may hand over a member instead of what it returns.
+  const given: unknown = second;
+  if (typeof given !== 'object' || given === null || !('tables' in given)) throw new AttentionError('invalid-variant', `Got ${show(given)} for a piece of a variant.`, 'Pass what a member returns: causal(), not causal.');
   for (const [name, table] of Object.entries(second.tables)) {
     const known = Object.hasOwn(first.tables, name) ? first.tables[name] : undefined;
     if (known !== undefined && JSON.stringify(known) !== JSON.stringify(table)) {

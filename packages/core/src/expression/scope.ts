@@ -1,4 +1,5 @@
 import { AttentionError } from '../errors.ts';
+import { show } from '../show.ts';
 import { constant, input, Term } from './build.ts';
 import type { Axis, Declarations, TableDeclaration, UniformDeclaration, UniformValue } from './declarations.ts';
 import type { Expression, InputName, InputTypes, ScalarType } from './node.ts';
@@ -149,6 +150,8 @@ export function checkUniform(name: string, value: unknown, type: 'f32' | 'i32'):
  * @throws AttentionError `invalid-expression`
  */
 export function checkExpression(expression: Expression, slot: Slot, type: ScalarType, declared: Declarations): void {
+  const given: unknown = expression;
+  if (typeof given !== 'object' || given === null) throw new AttentionError('invalid-expression', `In ${slot}: got ${show(given)}.`, 'Pass what a member of that kind returns, such as a modifier for modify.');
   const fail = (what: string, hint: string): never => {
     throw new AttentionError('invalid-expression', `In ${slot}, ${print(expression)}: ${what}.`, hint);
   };
