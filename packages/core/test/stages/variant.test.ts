@@ -6,7 +6,7 @@ import { expectRefusal } from '../validate/calls.ts';
 
 describe('what is no stage is refused, not left out (L20)', () => {
   // Callers without types.
-  const given = (stages: object) => () => attention(stages as AttentionStages);
+  const given = (stages: object) => () => attention(stages);
   test('a stage under another name', () => {
     expectRefusal(given({ mask: causal() }), 'invalid-variant', "'mask'", 'masking');
   });
