@@ -6,14 +6,14 @@ export const capabilities: Capabilities = Object.freeze({
   variants: ['attention'],
   dtypes: ['f32', 'f16', 'bf16'],
   logSumExp: true,
-  partial: false,
+  partial: true,
   blocks: true,
   edges: false,
   packed: true,
   explicitPositions: true,
-  transformKeys: false,
-  observe: [],
-  keyMass: false,
+  transformKeys: true,
+  observe: ['scores', 'modified', 'masked', 'weights'],
+  keyMass: true,
   gradients: false,
   storage: ['contiguous'],
   abort: true,
@@ -37,14 +37,13 @@ function isAttention(request: Request): request is AttentionRequest {
   return request.variant.kind === 'attention';
 }
 
-function refusalsOf({ dtypes = {}, storage = 'contiguous', gradients, observe, queryDim, keyDim, valueDim }: AttentionRequest): readonly Refusal[] {
+function refusalsOf({ dtypes = {}, storage = 'contiguous', gradients, queryDim, keyDim, valueDim }: AttentionRequest): readonly Refusal[] {
   const refusals: Refusal[] = [];
   for (const [role, dtype] of Object.entries(dtypes)) {
     if (!capabilities.dtypes.includes(dtype)) refusals.push({ stage: 'dtype', reason: `${role} is ${dtype}`, remedy: `Use one of ${capabilities.dtypes.join(', ')}.` });
   }
   if (storage !== 'contiguous') refusals.push({ stage: 'storage', reason: `keys and values are ${storage}`, remedy: 'Gather them to one tensor; views with any strides are read in place.' });
   if (gradients !== undefined && gradients.length > 0) refusals.push({ stage: 'gradients', reason: 'this backend computes no gradients', remedy: 'Use the reference backend for gradients.' });
-  if (observe !== undefined) refusals.push({ stage: 'observe', reason: 'no stage can be looked at', remedy: 'Use the reference backend to observe stages.' });
   for (const [role, dim] of Object.entries({ queryDim, keyDim, valueDim })) {
     if (dim > capabilities.maxDim) refusals.push({ stage: 'dims', reason: `${role} is ${dim}`, remedy: `Use at most ${capabilities.maxDim}.` });
   }

@@ -190,8 +190,8 @@ export class CallWriter {
       record.set('keys.head', packed?.keys[index] ?? 0);
       record.set('values', valuesAt[index] ?? 0);
       record.set('values.head', packed?.values[index] ?? 0);
-      if (rule.kind === 'softmax') record.set('sinks', this.#memory.write(values.sinks(rule.sink, sequence.batch)));
-      if (this.#plan.streams.length > 0) record.set('randomKeys', this.#memory.write(values.randomKeys(this.#plan, sequence)));
+      if (packed !== null && rule.kind === 'softmax') record.set('sinks', this.#memory.write(values.sinks(rule.sink, sequence.batch)));
+      if (packed !== null && this.#plan.streams.length > 0) record.set('randomKeys', this.#memory.write(values.randomKeys(this.#plan, sequence)));
       this.#turns(record, values, 'query', request.variant.scoring.queryTransforms, request.queryDim, queryPositions);
       if (!call.keysTransformed) this.#turns(record, values, 'key', request.variant.scoring.keyTransforms, request.keyDim, keyPositions);
       return record;

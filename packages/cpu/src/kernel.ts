@@ -1,27 +1,29 @@
-import type {
-  AttentionInputs, AttentionKernel, AttentionOutputs, AttentionRequest, CallShape, EnqueueOptions, Explanation, Gradients, HostTensor, MergeClass, Partial, RunOptions, StopSignal, Tensor,
-} from '@heed/core';
-import type { Binder, BoundCall } from '@heed/core/compute';
+import type { AttentionInputs, AttentionKernel, AttentionOutputs, AttentionRequest, CallShape, EnqueueOptions, Explanation, Gradients, HostTensor, MergeClass, ObservedStage, Partial, RunOptions, StopSignal, Tensor } from '@heed/core';
+import type { Binder, BoundCall, KeyInputs } from '@heed/core/compute';
 import { AttentionError, isHostTensor } from '@heed/core';
 import { classifyTiles, countTiles, createBinder } from '@heed/core/compute';
 import type { Program, Submission, WasmRuntime } from '@heed/runtime-wasm';
 import { assess, describePlan } from './assess.ts';
 import { CallMemory } from './call-memory.ts';
-import { CallWriter } from './call.ts';
+import { CallWriter, type Operands, type Prepared } from './call.ts';
 import { emitProgram } from './emit/program.ts';
 import { layoutsOf, type Layouts } from './layouts.ts';
 import { mergingOf } from './merging.ts';
-import { planOf, type Plan } from './plan.ts';
+import { fillUnseen, observationChains, observedShapeOf } from './observation.ts';
+import { partialRequestOf } from './partial-request.ts';
+import { observingPlanOf, partialPlanOf, planOf, type Plan } from './plan.ts';
 
 /** A compiled request on the WebAssembly runtime: bind → classify tiles → write records → run phases on the pool. */
 export class CpuKernel implements AttentionKernel {
   readonly request: AttentionRequest;
   readonly mergeClass: MergeClass | null;
   readonly #runtime: WasmRuntime;
-  readonly #plan: Plan;
-  readonly #layouts: Layouts;
   readonly #binder: Binder;
-  readonly #program: Program;
+  readonly #main: Loaded;
+  /** The pass over rows that are looked at. */
+  readonly #observing: Loaded | null;
+  /** Made when the first partial result is asked for. */
+  #partial: Loaded | undefined;
   readonly #pending = new Set<Submission>();
   readonly #onDispose: (kernel: CpuKernel) => void;
   #disposed = false;
@@ -30,12 +32,11 @@ export class CpuKernel implements AttentionKernel {
     this.request = request;
     this.mergeClass = mergingOf(request.variant).mergeClass;
     this.#runtime = runtime;
-    this.#plan = planOf(request, runtime.machine);
-    this.#layouts = layoutsOf(request, this.#plan);
     this.#binder = createBinder(request, { runtime });
     this.#onDispose = onDispose;
-    const names = ['packKeys', 'packValues', 'transformKeys', this.#plan.path === 'online' ? 'prefill' : 'rows'];
-    this.#program = runtime.program(programKey(request, this.#plan), names, () => emitProgram(request, this.#plan, this.#layouts));
+    this.#main = this.#load(request, planOf(request, runtime.machine));
+    const observing = observingPlanOf(request, runtime.machine);
+    this.#observing = observing === null ? null : this.#load(request, observing);
   }
 
   enqueue(inputs: AttentionInputs, options: EnqueueOptions = {}): AttentionOutputs<HostTensor> {
@@ -45,9 +46,8 @@ export class CpuKernel implements AttentionKernel {
 
   async run(inputs: AttentionInputs, options: RunOptions = {}): Promise<AttentionOutputs<HostTensor>> {
     this.#checkOpen();
-    const { signal } = options;
     const call = this.#binder.bind(inputs, options);
-    const { outputs, submission, owned } = this.#start(call, options, { awaited: true, ...(signal === undefined ? {} : { signal }) });
+    const { outputs, submission, owned } = this.#start(call, options, { awaited: true, ...stopOf(options) });
     try {
       await submission.done;
       if (inputs.query.runtime !== null) return outputs;
@@ -57,12 +57,61 @@ export class CpuKernel implements AttentionKernel {
     }
   }
 
-  async partial(_inputs: AttentionInputs, _options?: RunOptions): Promise<Partial> {
-    throw new AttentionError('unsupported', 'The cpu backend computes no partial results.', 'Use the reference backend.');
+  async partial(inputs: AttentionInputs, options: RunOptions = {}): Promise<Partial<HostTensor>> {
+    this.#checkOpen();
+    const { mergeClass, refusal } = mergingOf(this.request.variant);
+    if (mergeClass === null) throw new AttentionError('merge-refused', `Partial results of this variant do not merge: ${refusal}.`, 'Run it over all keys at once.');
+    const call = this.#binder.bind(inputs);
+    const program = (this.#partial ??= this.#load(partialRequestOf(this.request), partialPlanOf(partialRequestOf(this.request), this.#runtime.machine)));
+    const { kind } = this.request.variant.normalization.rule;
+    const row = (): HostTensor => this.#runtime.tensor(call.rowShape, 'f32');
+    const made = {
+      output: this.#runtime.tensor(call.outputShape, 'f32'),
+      ...(kind === 'softmax' ? { logSumExp: row() } : { count: row() }),
+      ...(kind === 'rowSum' ? { denominator: row() } : {}),
+    };
+    const statistics: { readonly logSumExp?: HostTensor; readonly count?: HostTensor; readonly denominator?: HostTensor } = made;
+    const tensors: readonly HostTensor[] = Object.values(made);
+    // Kernels write both statistics wherever there is one.
+    const spare = kind === 'elementwise' ? row() : null;
+    try {
+      await this.#submit(call, tensors, { awaited: true, ...stopOf(options) }, (memory, operands) => {
+        const written = { ...(statistics.count === undefined ? {} : { count: statistics.count }), denominator: statistics.denominator ?? spare ?? made.output };
+        return [this.#writer(program, memory).attention({ ...call, request: program.request }, operands, made, written)];
+      }).done;
+      const finished = async (tensor: HostTensor): Promise<HostTensor> => (inputs.query.runtime === null ? this.#runtime.read(tensor) : tensor);
+      const { output, ...rows } = made;
+      const entries = await Promise.all(Object.entries(rows).map(async ([name, tensor]) => [name, await finished(tensor)] as const));
+      return { mergeClass, accumulator: await finished(output), statistics: Object.fromEntries(entries) };
+    } finally {
+      if (spare !== null) this.#runtime.release(spare);
+      if (inputs.query.runtime === null) for (const tensor of tensors) this.#runtime.release(tensor);
+    }
   }
 
-  async transformKeys(_inputs: Parameters<AttentionKernel['transformKeys']>[0]): Promise<Tensor> {
-    throw new AttentionError('unsupported', 'The cpu backend does not transform keys apart from a call.', 'Pass the keys as they are.');
+  async transformKeys(inputs: KeyInputs): Promise<Tensor> {
+    this.#checkOpen();
+    const call = this.#binder.bindKeys(inputs);
+    const { key } = inputs;
+    const [batch = 0, keyHeads = 0, keyRows = 0] = key.shape;
+    const runtime = this.#runtime;
+    const made = runtime.tensor([batch, keyHeads, keyRows, call.scoreDim], this.#main.plan.dtypes.key);
+    const memory = new CallMemory(runtime);
+    try {
+      const { phases, microseconds } = this.#writer(this.#main, memory).keys(call, memory.place(key), made);
+      const submission = runtime.submit({ phases, microseconds }, { participate: true, awaited: true, reads: key.runtime === runtime ? [key] : [], writes: [made] });
+      this.#track(submission);
+      memory.release();
+      await submission.done;
+      if (key.runtime !== null) return made;
+      const copy = await runtime.read(made);
+      runtime.release(made);
+      return copy;
+    } catch (error) {
+      memory.release();
+      runtime.release(made);
+      throw error;
+    }
   }
 
   async backward(): Promise<Gradients> {
@@ -76,11 +125,11 @@ export class CpuKernel implements AttentionKernel {
     const assessment = assess(this.request, this.#runtime.machine, shape);
     return {
       backend: 'cpu',
-      plan: [...describePlan(this.#plan), ...this.#runtime.describe()],
-      ...(call === null ? {} : { tiles: countTiles(classifyTiles(call, { blockQuery: this.#plan.blockQuery, blockKey: this.#plan.stepKey })) }),
+      plan: [...describePlan(this.#main.plan), ...this.#runtime.describe()],
+      ...(call === null ? {} : { tiles: countTiles(classifyTiles(call, { blockQuery: this.#main.plan.blockQuery, blockKey: this.#main.plan.stepKey })) }),
       ...(assessment.supported && assessment.cost !== undefined ? { cost: assessment.cost } : {}),
       alternatives: [],
-      code: { attention: this.#program.text() },
+      code: { attention: this.#main.program.text() },
     };
   }
 
@@ -88,14 +137,13 @@ export class CpuKernel implements AttentionKernel {
     if (this.#disposed) return;
     this.#disposed = true;
     await Promise.allSettled([...this.#pending].map(async ({ done }) => done));
-    this.#runtime.releaseProgram(this.#program);
+    for (const loaded of [this.#main, this.#observing, this.#partial ?? null]) if (loaded !== null) this.#runtime.releaseProgram(loaded.program);
     this.#onDispose(this);
   }
 
-  #start(call: BoundCall, { into = {} }: EnqueueOptions, run: { readonly awaited?: boolean; readonly signal?: StopSignal }): { readonly outputs: AttentionOutputs<HostTensor>; readonly submission: Submission; readonly owned: readonly Tensor[] } {
-    if (call.edges !== null) throw new AttentionError('unsupported', 'masking: the cpu backend takes no edge lists.', 'Pass blocks, or use the sparse backend.');
+  /** Submits the main phases and, where stages are looked at, those of a second pass over the chosen rows. */
+  #start(call: BoundCall, { into = {} }: EnqueueOptions, run: Start): { readonly outputs: AttentionOutputs<HostTensor>; readonly submission: Submission; readonly owned: readonly Tensor[] } {
     const runtime = this.#runtime;
-    const memory = new CallMemory(runtime);
     const owned: HostTensor[] = [];
     const target = (given: Tensor | undefined, shape: readonly number[], dtype: Plan['dtypes']['output']): HostTensor => {
       if (given?.runtime === runtime && isHostTensor(given)) return given;
@@ -104,25 +152,62 @@ export class CpuKernel implements AttentionKernel {
       return made;
     };
     try {
-      const { query, key, value } = call.inputs;
-      const operands = { query: memory.place(query), key: memory.place(key), value: memory.place(value) };
+      const observing = this.#observing;
+      const shape = observing === null ? null : observedShapeOf(call);
+      const stages = new Map<ObservedStage, HostTensor>();
+      for (const stage of observing?.plan.observed ?? []) stages.set(stage, target(undefined, shape?.stage ?? [], 'f32'));
+      const keyMass = observing?.plan.observesMass === true ? target(undefined, shape?.mass ?? [], 'f32') : null;
       const outputs: AttentionOutputs<HostTensor> = {
-        output: target(into.output, call.outputShape, this.#plan.dtypes.output),
+        output: target(into.output, call.outputShape, this.#main.plan.dtypes.output),
         ...(this.request.variant.normalization.rule.kind === 'softmax' ? { logSumExp: target(into.logSumExp, call.rowShape, 'f32') } : {}),
+        ...(this.request.observe === undefined ? {} : { observed: Object.fromEntries(stages) }),
+        ...(keyMass === null ? {} : { keyMass }),
       };
-      const { phases, microseconds } = new CallWriter(this.#plan, this.#layouts, memory, this.#program.functions).attention(call, operands, outputs);
-      const submission = runtime.submit(
-        { phases, microseconds, ...(run.signal === undefined ? {} : { signal: run.signal as AbortSignal }) },
-        { participate: true, awaited: run.awaited ?? false, reads: [query, key, value, ...Object.values(call.tables).map(({ tensor }) => tensor)].filter(({ runtime: owner }) => owner === runtime), writes: Object.values(outputs) as HostTensor[] },
-      );
-      this.#track(submission);
+      const writes = [outputs.output, ...(outputs.logSumExp === undefined ? [] : [outputs.logSumExp]), ...stages.values(), ...(keyMass === null ? [] : [keyMass])];
+      for (const [stage, tensor] of stages) fillUnseen(stage, tensor);
+      keyMass?.view().fill(0);
+      const submission = this.#submit(call, writes, run, (memory, operands) => {
+        const parts = [this.#writer(this.#main, memory).attention(call, operands, outputs)];
+        if (observing !== null && shape !== null) {
+          const { tasks, chains } = observationChains(call, observing.plan, shape, keyMass === null ? 0 : runtime.addressOf(keyMass));
+          const addresses = new Map([...stages].map(([stage, tensor]) => [stage, runtime.addressOf(tensor)] as const));
+          parts.push(this.#writer(observing, memory).observation(call, operands, tasks, chains, addresses));
+        }
+        return parts;
+      });
       return { outputs, submission, owned };
     } catch (error) {
       for (const tensor of owned) runtime.release(tensor);
       throw error;
+    }
+  }
+
+  #submit(call: BoundCall, writes: readonly HostTensor[], { awaited = false, signal }: Start, write: (memory: CallMemory, operands: Operands) => readonly Prepared[]): Submission {
+    if (call.edges !== null) throw new AttentionError('unsupported', 'masking: the cpu backend takes no edge lists.', 'Pass blocks, or use the sparse backend.');
+    const runtime = this.#runtime;
+    const memory = new CallMemory(runtime);
+    try {
+      const { query, key, value } = call.inputs;
+      const parts = write(memory, { query: memory.place(query), key: memory.place(key), value: memory.place(value) });
+      const reads = [query, key, value, ...Object.values(call.tables).map(({ tensor }) => tensor)].filter(({ runtime: owner }) => owner === runtime);
+      const job = { phases: parts.flatMap(({ phases }) => phases), microseconds: parts.reduce((sum, { microseconds }) => sum + microseconds, 0) };
+      // A stop signal is an AbortSignal as far as the pool looks at it.
+      const submission = runtime.submit(signal === undefined ? job : { ...job, signal: signal as AbortSignal }, { participate: true, awaited, reads, writes });
+      this.#track(submission);
+      return submission;
     } finally {
       memory.release();
     }
+  }
+
+  #writer({ plan, layouts, program }: Loaded, memory: CallMemory): CallWriter {
+    return new CallWriter(plan, layouts, memory, program.functions);
+  }
+
+  #load(request: AttentionRequest, plan: Plan): Loaded {
+    const layouts = layoutsOf(request, plan);
+    const names = ['packKeys', 'packValues', 'transformKeys', plan.path === 'online' ? 'prefill' : 'rows'];
+    return { request, plan, layouts, program: this.#runtime.program(programKey(request, plan), names, () => emitProgram(request, plan, layouts)) };
   }
 
   #track(submission: Submission): void {
@@ -146,12 +231,31 @@ export class CpuKernel implements AttentionKernel {
     return {
       output: await one(outputs.output, into.output),
       ...(outputs.logSumExp === undefined ? {} : { logSumExp: await one(outputs.logSumExp, into.logSumExp) }),
+      ...(outputs.observed === undefined ? {} : { observed: Object.fromEntries(await Promise.all(Object.entries(outputs.observed).map(async ([stage, seen]) => [stage, await one(seen, undefined)] as const))) }),
+      ...(outputs.keyMass === undefined ? {} : { keyMass: await one(outputs.keyMass, undefined) }),
     };
   }
 
   #checkOpen(): void {
     if (this.#disposed) throw new AttentionError('disposed', 'This kernel or its backend is disposed.', 'Prepare a new kernel.');
   }
+}
+
+/** A program with what it was made from. */
+interface Loaded {
+  readonly request: AttentionRequest;
+  readonly plan: Plan;
+  readonly layouts: Layouts;
+  readonly program: Program;
+}
+
+interface Start {
+  readonly awaited?: boolean;
+  readonly signal?: StopSignal;
+}
+
+function stopOf({ signal }: RunOptions): Start {
+  return signal === undefined ? {} : { signal };
 }
 
 /** Everything that the emitted code depends on. */

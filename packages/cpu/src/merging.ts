@@ -1,4 +1,4 @@
-import { type AttentionVariant, type MergeClass } from '@heed/core';
+import type { AttentionVariant, MergeClass } from '@heed/core';
 import { mergeClassOf } from '@heed/core/compute';
 
 /** The merge class of a variant, or null with the reason why its partial results cannot merge (L13). */

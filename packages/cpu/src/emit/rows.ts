@@ -103,8 +103,9 @@ export function emitReweigh(emission: Emission): Callee {
   return module.function('reweigh', { parameters: { ...tileParameters, mass: 'i32' } }, (f, locals) => {
     overPairs(f, emission, locals, null, ({ pairs, key, row, state, strip }) => {
       const place = f.let('place', i32.add(locals.terms, strip));
-      const weight = f.let('weight', v128.load(place));
       const kept = f.let('kept', f32x4.ne(v128.load(i32.add(locals.scores, strip)), minusInfinity()));
+      // An empty row was divided by 0.
+      const weight = f.let('weight', v128.and(v128.load(place), kept));
       if (plan.observed.includes('weights')) {
         const poison = f.let('poison', v128.load(state, stateWords.poison));
         const spread = f32x4.add(f32x4.splat(f32x4.extract_lane(poison, 0)), f32x4.add(f32x4.splat(f32x4.extract_lane(poison, 1)), f32x4.add(f32x4.splat(f32x4.extract_lane(poison, 2)), f32x4.splat(f32x4.extract_lane(poison, 3)))));

@@ -1,0 +1,28 @@
+/** Tiles come from the mask's bounds: what a causal mask of 256 positions must give is counted by hand. */
+import { attention, causal, full } from '@heed/core';
+import { createBinder } from '@heed/core/compute';
+import { expect, test } from 'vitest';
+import { planOf } from '../src/plan.ts';
+import { scheduleOf } from '../src/schedule.ts';
+import { inputsOf } from './compare.ts';
+
+const machine = { fused: true, wide: false, shared: false };
+
+test('a causal mask skips what lies after the block and needs no mask before it', () => {
+  const request = { variant: attention({ masking: causal() }), queryDim: 8, keyDim: 8, valueDim: 8 };
+  const tasks = scheduleOf(createBinder(request).bind(inputsOf(1, { heads: 1, queryLength: 256 })), planOf(request, machine));
+  // Long blocks first: the last 64 rows see three full tiles and one that the mask decides.
+  expect(tasks.map(({ rows }) => rows[0])).toEqual([192, 128, 64, 0]);
+  expect(tasks[0]?.tiles).toEqual([
+    { first: 0, end: 64, low: 0, high: 64, mixed: false },
+    { first: 64, end: 128, low: 64, high: 128, mixed: false },
+    { first: 128, end: 192, low: 128, high: 192, mixed: false },
+    { first: 192, end: 256, low: 192, high: 256, mixed: true },
+  ]);
+});
+
+test('the last keys of a length that is no whole step are bounded', () => {
+  const request = { variant: attention({ masking: full() }), queryDim: 8, keyDim: 8, valueDim: 8 };
+  const [task] = scheduleOf(createBinder(request).bind(inputsOf(1, { heads: 1, queryLength: 5, keyLength: 70 })), planOf(request, machine));
+  expect(task?.tiles.at(-1)).toEqual({ first: 64, end: 80, low: 64, high: 70, mixed: true });
+});
