@@ -58,7 +58,7 @@ describe('weights are what the formulas say', () => {
 
   test('Gumbel: noise of the same seed is the same, and averages to softmax', async () => {
     const scoring = scaledDot();
-    const draws = 400;
+    const draws = 100;
     const mean = new Float64Array(batch * heads * queryLength * valueDim);
     for (let seed = 0; seed < draws; seed++) {
       const { output } = await run(attention({ scoring, masking, normalization: gumbel({ seed, hard: true }) }));
@@ -72,7 +72,7 @@ describe('weights are what the formulas say', () => {
   });
 
   test('dropout: weights are 0 or divided by 1 − p, and keep their mean', async () => {
-    const draws = 400;
+    const draws = 100;
     const mean = new Float64Array(batch * heads * queryLength * valueDim);
     for (let seed = 0; seed < draws; seed++) {
       const { output } = await run(attention({ masking, normalization: softmax().reweighBy(dropout({ probability: 0.25, seed })) }));
