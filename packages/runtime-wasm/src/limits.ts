@@ -35,7 +35,7 @@ const shapes: readonly TileShape[] = [
   { rows: 6, columns: 16 },
 ];
 
-/** Panels of this depth stay in the first cache; rounds make a task of about 0.3 ms. */
+/** Panels of this depth stay in the first cache; rounds make a task of about 0.3 ms, and tasks an attempt that a coarse clock can tell. */
 const tileDepth = 128;
 const tileRounds = 256;
 
@@ -45,8 +45,8 @@ const streamBytes = 64 * 2 ** 20;
 const chunkBytes = 2 ** 20;
 
 /** A rate stands when it was not beaten this often; other programs may take the cores for a while. */
-const unbeatenAttempts = 12;
-const mostAttempts = 60;
+const unbeatenAttempts = 8;
+const mostAttempts = 24;
 
 /**
  * Measures in one to three seconds; the runtime should be idle and its workers started (`ready`). Takes 128 MiB of its memory meanwhile, which counts in its peak.
@@ -69,7 +69,7 @@ export async function measureLimits(runtime: WasmRuntime): Promise<WasmLimits> {
       const run = async (name: string, tasks: number, scratchBytes: number): Promise<number> => best(runtime, one(name), threads, { tasks, words: [from, to], scratchBytes });
       const peaks = [];
       for (const tile of shapes) {
-        const tasks = 8 * threads;
+        const tasks = 24 * threads;
         const seconds = await run(tileName(tile), tasks, tileDepth * (tile.rows + tile.columns) * 4 + 4096);
         peaks.push({ tile, rate: (2 * tile.rows * tile.columns * tileDepth * tileRounds * tasks) / seconds / 1e9 });
       }

@@ -1,5 +1,5 @@
 import { permute, slice, tensor, toFloat64, type HostTensor } from '@heed/core';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { instructions } from '../src/emit/instruction.ts';
 import { ModuleBuilder } from '../src/emit/module.ts';
 import { measureLimits } from '../src/limits.ts';
@@ -11,6 +11,7 @@ const { i32 } = instructions;
 const open: WasmRuntime[] = [];
 afterEach(async () => {
   for (const runtime of open.splice(0)) await runtime.dispose();
+  vi.unstubAllGlobals();
 });
 
 async function create(options: WasmRuntimeOptions = {}): Promise<WasmRuntime> {
@@ -174,6 +175,17 @@ describe('a runtime', () => {
     expect(one.describe().join(' ')).toMatch(/128-bit vectors.*One thread, as asked/);
     expect(two.describe().join(' ')).toMatch(/2 threads, the calling one included/);
     expect([one.machine.shared, two.machine.shared]).toEqual([false, true]);
+  });
+
+  test('works on one thread where there is no SharedArrayBuffer, and says so', async () => {
+    vi.stubGlobal('SharedArrayBuffer', undefined);
+    const runtime = await create({ threads: 4 });
+    expect([runtime.threads, runtime.machine.shared, runtime.features.threads, runtime.features.mayBlock]).toEqual([1, false, false, false]);
+    expect(runtime.describe().join(' ')).toContain('SharedArrayBuffer is missing (a page must be cross-origin isolated)');
+    const made = runtime.operations.matmul(numbered([64, 64]), numbered([64, 64]));
+    const want = Array.from({ length: 64 }, (_, k) => k * k * 64).reduce((sum, term) => sum + term);
+    // Row 0 is 0 … 63, column 0 is 0, 64, …: exact in float32.
+    expect(toFloat64(await runtime.read(made))[0]).toBe(want);
   });
 
   test.each([[{ threads: 0 }], [{ threads: 1.5 }], [{ vectors: 'broad' as never }]])('refuses %j', async (options) => {

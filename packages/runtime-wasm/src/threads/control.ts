@@ -62,7 +62,8 @@ export function at(position: number, name: keyof typeof field): number {
 /** Tells every thread that something changed. */
 export function signal(control: Int32Array): void {
   Atomics.add(control, word.signal, 1);
-  if (control.buffer instanceof SharedArrayBuffer) Atomics.notify(control, word.signal);
+  // Without workers the block is an ordinary buffer, and the name SharedArrayBuffer may not exist.
+  if (!(control.buffer instanceof ArrayBuffer)) Atomics.notify(control, word.signal);
 }
 
 export type KernelCall = (task: number, argumentsAddress: number, scratchAddress: number) => void;
