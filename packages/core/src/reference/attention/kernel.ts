@@ -1,5 +1,5 @@
 import type {
-  AttentionInputs, AttentionKernel, AttentionOutputs, AttentionRequest, CallShape, EnqueueOptions, Explanation, Gradients, OutputGradients, RunOptions, Saved,
+  AttentionInputs, AttentionKernel, AttentionOutputs, AttentionRequest, CallShape, EnqueueOptions, Explanation, Gradients, OutputGradients, RunOptions, Runtime, Saved,
 } from '../../backend.ts';
 import type { Binder } from '../../bind.ts';
 import { createBinder } from '../../bind.ts';
@@ -24,28 +24,33 @@ export class ReferenceKernel implements AttentionKernel {
   readonly mergeClass: MergeClass | null;
   readonly #binder: Binder;
   readonly #isClosed: () => boolean;
+  readonly #runtime: Runtime | undefined;
   readonly #saved = new WeakSet<Saved>();
   readonly #pending = new Set<Promise<unknown>>();
   #disposed = false;
 
-  /** @param isClosed whether the backend or the runtime is disposed */
-  constructor(request: AttentionRequest, isClosed: () => boolean) {
+  /**
+   * @param isClosed whether the backend is disposed
+   * @param runtime  of host memory, whose tensors are taken beside those of the host; default: anyone's that the host can see, and outputs of the host
+   */
+  constructor(request: AttentionRequest, isClosed: () => boolean, runtime?: Runtime) {
     this.request = request;
-    this.#binder = createBinder(request);
+    this.#binder = createBinder(request, runtime === undefined ? {} : { runtime });
     this.#isClosed = isClosed;
+    this.#runtime = runtime;
     const merging = mergeClassOf(request.variant);
     this.mergeClass = 'mergeClass' in merging ? merging.mergeClass : null;
   }
 
   enqueue(inputs: AttentionInputs, options: EnqueueOptions = {}): AttentionOutputs<HostTensor> {
     this.#checkOpen();
-    return finishNow(this.#outputs(operandsOf(this.#binder.bind(inputs, options)), options));
+    return finishNow(this.#outputs(operandsOf(this.#binder.bind(inputs, options)), options, this.#runtime));
   }
 
   async run(inputs: AttentionInputs, options: RunOptions = {}): Promise<AttentionOutputs<HostTensor>> {
     this.#checkOpen();
     const operands = operandsOf(this.#binder.bind(inputs, options));
-    return this.#track(finishInSlices(this.#outputs(operands, options), options.signal));
+    return this.#track(finishInSlices(this.#outputs(operands, options, this.#ownerOf(inputs.query)), options.signal));
   }
 
   async partial(inputs: AttentionInputs, options: RunOptions = {}): Promise<Partial<HostTensor>> {
@@ -78,7 +83,7 @@ export class ReferenceKernel implements AttentionKernel {
         }
       }
     }
-    return denseTensor(result, shape, inputs.key.dtype);
+    return settle(denseTensor(result, shape, inputs.key.dtype), this.#ownerOf(inputs.key));
   }
 
   async backward(inputs: AttentionInputs, saved: Saved, outputGradients: OutputGradients): Promise<Gradients<HostTensor>> {
@@ -90,7 +95,7 @@ export class ReferenceKernel implements AttentionKernel {
     const operands = operandsOf(this.#binder.bind(inputs));
     checkGradient('output', outputGradients.output, operands.call.outputShape);
     if (outputGradients.logSumExp !== undefined) checkGradient('logSumExp', outputGradients.logSumExp, operands.call.rowShape);
-    return computeGradients(operands, outputGradients, gradients);
+    return settleAll(computeGradients(operands, outputGradients, gradients), this.#ownerOf(inputs.query));
   }
 
   explain(about: CallShape | AttentionInputs): Explanation {
@@ -109,17 +114,23 @@ export class ReferenceKernel implements AttentionKernel {
     await Promise.allSettled(this.#pending);
   }
 
-  *#outputs(operands: Operands, options: EnqueueOptions): Steps<AttentionOutputs<HostTensor>> {
+  /** @param owner of the outputs; undefined: the host */
+  *#outputs(operands: Operands, options: EnqueueOptions, owner: Runtime | undefined): Steps<AttentionOutputs<HostTensor>> {
     const { output, logSumExp } = yield* computeOutputs(operands);
     const observed = this.request.observe === undefined ? null : yield* observe(operands);
     const dtype = this.request.dtypes?.output ?? operands.call.inputs.query.dtype;
     const rowType = dtype === 'f64' ? 'f64' : 'f32';
     return {
-      output: write(output.data, output.shape, dtype, options.into?.output),
-      ...(logSumExp === null ? {} : { logSumExp: write(logSumExp.data, logSumExp.shape, rowType, options.into?.logSumExp) }),
-      ...(observed === null ? {} : { observed: observed.observed, ...(observed.keyMass === null ? {} : { keyMass: observed.keyMass }) }),
+      output: write(output.data, output.shape, dtype, options.into?.output, owner),
+      ...(logSumExp === null ? {} : { logSumExp: write(logSumExp.data, logSumExp.shape, rowType, options.into?.logSumExp, owner) }),
+      ...(observed === null ? {} : { observed: settleAll(observed.observed, owner), ...(observed.keyMass === null ? {} : { keyMass: settle(observed.keyMass, owner) }) }),
       ...(this.request.gradients === undefined ? {} : { saved: this.#newSaved() }),
     };
+  }
+
+  /** Results live where the rows live that they come from. */
+  #ownerOf(rows: Tensor): Runtime | undefined {
+    return rows.runtime === null ? undefined : this.#runtime;
   }
 
   /** The backward pass starts again from the inputs, so what it saves is only its own mark. */
@@ -144,11 +155,20 @@ export class ReferenceKernel implements AttentionKernel {
 }
 
 /** Into a given tensor, through its strides, or a new dense one. */
-function write(data: Float64Array, shape: readonly number[], dtype: DType, into: Tensor | undefined): HostTensor {
-  if (into === undefined) return denseTensor(data, shape, dtype);
+function write(data: Float64Array, shape: readonly number[], dtype: DType, into: Tensor | undefined, owner: Runtime | undefined): HostTensor {
+  if (into === undefined) return settle(denseTensor(data, shape, dtype), owner);
   const target = onHost('into', into);
   encodeInto(data, target);
   return target;
+}
+
+/** A result where it is to live. */
+function settle(result: HostTensor, owner: Runtime | undefined): HostTensor {
+  return owner === undefined ? result : onHost('the result', owner.upload(result));
+}
+
+function settleAll(results: Readonly<Record<string, HostTensor>>, owner: Runtime | undefined): Readonly<Record<string, HostTensor>> {
+  return Object.fromEntries(Object.entries(results).map(([name, result]) => [name, settle(result, owner)]));
 }
 
 function checkGradient(name: string, gradient: Tensor, shape: readonly number[]): void {
