@@ -4,8 +4,8 @@
  * Many rows: b is packed into panels of a tile's columns, and register tiles run over them and the rows of a as they lie.
  */
 import { AttentionError, elementCount, type DType, type Tensor } from '@heed/core';
-import { floatStorage, checkShape, rowsPerTask, type Dense, type OperationCall } from './context.ts';
-import { fewRows, fewRowsWords, type FewRows } from './matmul-few-rows.ts';
+import { checkShape, floatStorage, type Dense, type OperationCall } from './context.ts';
+import { fewRows, fewRowsColumns, fewRowsScratchBytes, fewRowsWords, type FewRows } from './matmul-few-rows.ts';
 import { manyRows, manyRowsWords, panelBytes, rowsOfBlock, tileShape, type ManyRows } from './matmul-tiled.ts';
 import { packWords } from './words.ts';
 
@@ -50,11 +50,19 @@ export function matmul(call: OperationCall, a: Tensor, b: Tensor, { transposed =
   const { fused, wide } = runtime.machine;
   if (m <= fewRowsLimit) {
     const form: FewRows = { right, stored, fused, transposed, bias: bias !== undefined, rows: m };
-    const { each, tasks } = rowsPerTask(Math.ceil(n / 4), 4 * k * m);
+    const each = fewRowsColumns(transposed, { k, n, rows: m });
+    const tasks = Math.ceil(n / each);
     call.run({
       key: `matmul few ${JSON.stringify(form)}`,
       kernels: { multiply: fewRows(form) },
-      phases: [{ kernel: 'multiply', tasks: tasks * matrices, words: packWords(fewRowsWords, { ...common, map: runtime.addressOf(map), each: each * 4, perMatrix: tasks }) }],
+      phases: [
+        {
+          kernel: 'multiply',
+          tasks: tasks * matrices,
+          words: packWords(fewRowsWords, { ...common, map: runtime.addressOf(map), each, perMatrix: tasks }),
+          scratchBytes: fewRowsScratchBytes(form, each),
+        },
+      ],
       reads,
       writes: [out],
       microseconds,
