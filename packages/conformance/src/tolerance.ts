@@ -28,16 +28,16 @@ export const unitRoundoff: Readonly<Record<DType, number>> = { f64: 2 ** -24, f3
 
 /** Roundings on the way of one float32 result. */
 function roundings({ length, dim, score = 4 }: Setting): number {
-  return 32 + 4 * Math.sqrt(dim) * Math.max(1, score / 4) + 4 * Math.sqrt(length);
+  return 16 + 2 * Math.sqrt(dim) * Math.max(1, score / 4) + 2 * Math.sqrt(length);
 }
 
 /** Attention with float32 sums, in any storage type. */
 export const float32Attention: Tolerance = {
   name: 'float32 attention',
-  formula: 'absolute = (2⁻²⁴ · (32 + 4√dim · max(1, score/4) + 4√length) + u) · max(1, magnitude), relative = absolute / max(1, magnitude), u = storage roundoff of f16 or bf16 outputs',
+  formula: 'absolute = (2⁻²⁴ · (16 + 2√dim · max(1, score/4) + 2√length) + u) · max(1, magnitude), relative = absolute / max(1, magnitude), u = storage roundoff of f16 or bf16 outputs',
   reason:
     'A score is a sum of dim products whose rounding errors add up like a random walk, and exp turns the absolute error of a score into a relative error of a weight; the sum over length weighted values is another walk; ' +
-    '32 covers exp, the division and the rescaling of running sums. Narrow storage adds one rounding of the output; its inputs are rounded before both sides read them.',
+    '16 covers exp, the division and the rescaling of running sums. Sums in plain order, each step rounded to float32, use a quarter of it. Narrow storage adds one rounding of the output; its inputs are rounded before both sides read them.',
   bound(setting) {
     const storage = setting.dtype === 'f16' || setting.dtype === 'bf16' ? unitRoundoff[setting.dtype] : 0;
     const relative = 2 ** -24 * roundings(setting) + 1.05 * storage;
@@ -85,10 +85,10 @@ export const float32Recurrence: Tolerance = {
 /** Gradients, in float32. */
 export const float32Gradient: Tolerance = {
   name: 'float32 gradient',
-  formula: 'absolute = 2⁻²⁴ · 8 · (32 + 4√dim · max(1, score/4) + 4√length) · max(1, magnitude), relative = absolute / max(1, magnitude)',
+  formula: 'absolute = 2⁻²⁴ · 16 · (16 + 2√dim · max(1, score/4) + 2√length) · max(1, magnitude), relative = absolute / max(1, magnitude)',
   reason: 'A gradient is a product of three float32 results, each with the error of float32 attention, and is summed over rows or keys; central differences with step 10⁻⁵ in float64 add less than 10⁻⁸.',
   bound(setting) {
-    const relative = 2 ** -24 * 8 * roundings(setting);
+    const relative = 2 ** -24 * 16 * roundings(setting);
     return { absolute: relative * Math.max(1, setting.magnitude ?? 1), relative };
   },
 };

@@ -14,7 +14,9 @@ function refusing(refusals: readonly { readonly stage: 'scoring'; readonly reaso
     runtime: right.runtime,
     capabilities: right.capabilities,
     assess: () => ({ supported: false, refusals }),
-    prepare: () => Promise.reject<never>(new AttentionError('unsupported', 'It can do nothing.', 'Use another.')),
+    prepare: async () => {
+      throw new AttentionError('unsupported', 'It can do nothing.', 'Use another.');
+    },
     dispose: () => right.dispose(),
   };
 }

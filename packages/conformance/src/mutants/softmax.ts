@@ -6,10 +6,10 @@ import { mutant } from './mutant.ts';
 
 /** Wrong scales, sums, sinks and orders. */
 export const softmaxMutants: readonly Mutant[] = [
-  mutant({ name: 'not-scaled', plan: 'leaves out the default scale', names: ['L18', 'golden'], controls: ['normalization/shift', 'golden/row', 'scoring/dot'] }, () => ({
+  mutant({ name: 'not-scaled', plan: 'leaves out the default scale', names: ['L18', 'golden'], controls: ['identities/shift', 'golden/row', 'scoring/dot'] }, () => ({
     request: (request) => (request.variant.uniforms['scale']?.value === 'inverseSqrtDim' ? withStages(request, { scoring: changedScoring(request.variant.scoring, { uniforms: { ...request.variant.scoring.uniforms, scale: { type: 'f32', value: 1 } } }) }) : request),
   })),
-  mutant({ name: 'scale-by-value-dim', plan: 'scales by the width of the values', names: ['L18', 'L5'], controls: ['golden', 'normalization/shift'] }, () => ({
+  mutant({ name: 'scale-by-value-dim', plan: 'scales by the width of the values', names: ['L18', 'L5'], controls: ['golden', 'identities/shift'] }, () => ({
     request: (request) => (request.variant.uniforms['scale']?.value === 'inverseSqrtDim' ? withStages(request, { scoring: changedScoring(request.variant.scoring, { uniforms: { ...request.variant.scoring.uniforms, scale: { type: 'f32', value: request.valueDim ** -0.5 } } }) }) : request),
   })),
   mutant({ name: 'log-base-2', plan: 'reports logSumExp in base 2', names: ['L5', 'L18'], controls: ['L12', 'normalization/sigmoid', 'errors/request'] }, () => ({
@@ -78,7 +78,7 @@ export const softmaxMutants: readonly Mutant[] = [
       return outputs;
     },
   })),
-  mutant({ name: 'ties-to-the-last', plan: 'of equal scores, the higher key index wins', names: ['normalization/hard-max-ties'], controls: ['golden', 'L3', 'L4'] }, () => ({
+  mutant({ name: 'ties-to-the-last', plan: 'of equal scores, the higher key index wins', names: ['identities/hard-max-ties'], controls: ['golden', 'L3', 'L4'] }, () => ({
     request: (request) => {
       const { rule } = request.variant.normalization;
       if (rule.kind !== 'hardMax') return request;
