@@ -9,7 +9,11 @@ export type UniformValue = number | 'inverseSqrtDim';
 export interface UniformDeclaration {
   readonly type: 'f32' | 'i32';
   readonly value: UniformValue;
+  /** Values that make sense, ends included; others are refused with `invalid-uniform`. Default: all. */
+  readonly range?: UniformRange;
 }
+
+export type UniformRange = readonly [least: number, most: number];
 
 /**
  * What an axis of a table is as long as. A known name is checked against the call and may be 1, which repeats; a number is exact;

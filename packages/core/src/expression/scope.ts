@@ -1,7 +1,7 @@
 import { AttentionError } from '../errors.ts';
 import { show } from '../show.ts';
 import { constant, input, Term } from './build.ts';
-import type { Axis, Declarations, TableDeclaration, UniformDeclaration, UniformValue } from './declarations.ts';
+import type { Axis, Declarations, TableDeclaration, UniformDeclaration, UniformRange, UniformValue } from './declarations.ts';
 import type { Expression, InputName, InputTypes, ScalarType } from './node.ts';
 import { walk } from './node.ts';
 import { print } from './print.ts';
@@ -54,8 +54,8 @@ export interface TableTerm<T extends ScalarType> {
 export interface ScopeTools {
   /** Declares (once or again) a named table and reads it. Default type f32. */
   readonly table: <T extends ScalarType = 'f32'>(name: string, axes: readonly Axis[], type?: T) => TableTerm<T>;
-  /** Declares (once or again) a scalar parameter `<member>.<name>` with its default. Default type f32. */
-  readonly uniform: <T extends 'f32' | 'i32' = 'f32'>(name: string, value: UniformValue, type?: T) => Term<T>;
+  /** Declares (once or again) a scalar parameter `<member>.<name>` with its default, and the range that every value of it keeps to. Default type f32. */
+  readonly uniform: <T extends 'f32' | 'i32' = 'f32'>(name: string, value: UniformValue, type?: T, range?: UniformRange) => Term<T>;
   /** A number in (0, 1) for each pair; `seed` is an i32 uniform, another `stream` gives independent numbers (L14). Default stream 0; `gumbel` uses 1 and `dropout` 2. */
   readonly random: (seed: Term<'i32'>, stream?: number) => Term<'f32'>;
   /** The product of the transformed, unscaled query row with rows of a table [rows, scoreDim], or [head, rows, scoreDim] with `perHead`. Only in `modify`. */
@@ -93,10 +93,11 @@ export function write<S extends Slot, T extends ScalarType>(slot: S, member: str
       declareTable(name, { type, axes });
       return { at: (...indices) => new Term<N>(tableRead(name, axes, type, indices), type) };
     },
-    uniform: <N extends 'f32' | 'i32' = 'f32'>(name: string, value: UniformValue, type: N = 'f32' as N): Term<N> => {
+    uniform: <N extends 'f32' | 'i32' = 'f32'>(name: string, value: UniformValue, type: N = 'f32' as N, range?: UniformRange): Term<N> => {
       const full = member === '' ? name : `${member}.${name}`;
-      checkUniform(full, value, type);
-      declare(uniforms, full, Object.freeze({ type, value }), member);
+      const declaration: UniformDeclaration = Object.freeze({ type, value, ...(range === undefined ? {} : { range: Object.freeze(range) }) });
+      checkUniform(full, value, declaration);
+      declare(uniforms, full, declaration, member);
       return new Term<N>(Object.freeze({ kind: 'uniform', type, name: full }), type);
     },
     random: (seed, stream = 0) => {
@@ -140,9 +141,11 @@ function indexNode(table: string, index: Term<'i32'> | number): Expression {
 }
 
 /** @throws AttentionError `invalid-uniform` */
-export function checkUniform(name: string, value: unknown, type: 'f32' | 'i32'): void {
-  const fits = typeof value === 'number' ? !Number.isNaN(value) && (type === 'f32' || (value | 0) === value) : value === 'inverseSqrtDim' && type === 'f32';
-  if (!fits) throw new AttentionError('invalid-uniform', `Uniform '${name}' got ${String(value)}.`, type === 'i32' ? 'Expected a 32-bit integer.' : 'Expected a number.');
+export function checkUniform(name: string, value: unknown, { type, range: [least, most] = [-Infinity, Infinity] }: UniformDeclaration): void {
+  if (value === 'inverseSqrtDim' && type === 'f32') return;
+  if (typeof value === 'number' && value >= least && value <= most && (type === 'f32' || (value | 0) === value)) return;
+  const within = least === -Infinity ? '' : ` from ${least} to ${most}`;
+  throw new AttentionError('invalid-uniform', `Uniform '${name}' got ${show(value)}.`, `Expected a ${type === 'i32' ? '32-bit integer' : 'number'}${within}.`);
 }
 
 /**

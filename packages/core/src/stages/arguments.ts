@@ -1,4 +1,13 @@
 import { AttentionError } from '../errors.ts';
+import type { UniformRange } from '../expression/declarations.ts';
+
+/** Range of a uniform that is finite and above 0 in float32. */
+export const positive: UniformRange = [2 ** -126, (2 - 2 ** -23) * 2 ** 127];
+
+/** Range of a uniform that counts positions, as {@link requireInteger} has it. */
+export function atLeast(least: number): UniformRange {
+  return [least, 2 ** 30];
+}
 
 /** @throws AttentionError `invalid-argument` unless `value` is an integer from `least` to 2³⁰, so that sums of two positions stay within i32 */
 export function requireInteger(member: string, name: string, value: number, least: number): void {

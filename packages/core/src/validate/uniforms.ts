@@ -25,7 +25,7 @@ export function bindUniforms(variant: Pick<Declarations, 'uniforms'>, defaults: 
       throw new AttentionError('unknown-uniform', `Got a value for uniform ${show(name)}, which the variant does not declare.`, `It declares ${Object.keys(variant.uniforms).join(', ') || 'none'}.`);
     }
     if (typeof value !== 'number') throw new AttentionError('invalid-uniform', `Uniform '${name}' got ${show(value)}.`, 'Expected a number.');
-    checkUniform(name, value, declaration.type);
+    checkUniform(name, value, declaration);
     bound[name] = value;
   }
   return bound;

@@ -52,7 +52,7 @@ describe('rules', () => {
     expect(entmax(1.5).rule).toMatchObject({ kind: 'threshold', alpha: 1.5 });
     expect(hardMax().rule).toMatchObject({ kind: 'hardMax', score: input('score').node });
     expect(rowSum({ epsilon: 0.5 }).rule).toMatchObject({ kind: 'rowSum' });
-    expect(rowSum({ epsilon: 0.5 }).uniforms).toEqual({ 'rowSum.epsilon': { type: 'f32', value: 0.5 } });
+    expect(rowSum({ epsilon: 0.5 }).uniforms).toMatchObject({ 'rowSum.epsilon': { type: 'f32', value: 0.5 } });
   });
 
   test('α and the rule are structure, ε and the temperature are not', () => {

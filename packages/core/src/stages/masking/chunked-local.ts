@@ -1,4 +1,4 @@
-import { requireInteger } from '../arguments.ts';
+import { atLeast, requireInteger } from '../arguments.ts';
 import type { Masking } from './stage.ts';
 import { mask } from './stage.ts';
 
@@ -11,7 +11,7 @@ import { mask } from './stage.ts';
 export function chunkedLocal(size: number): Masking {
   requireInteger('chunkedLocal', 'size', size, 1);
   return mask('chunkedLocal', ({ queryPosition, keyPosition, uniform }) => {
-    const chunk = uniform('size', size, 'i32');
+    const chunk = uniform('size', size, 'i32', atLeast(1));
     return queryPosition.floorDiv(chunk).eq(keyPosition.floorDiv(chunk));
   });
 }

@@ -1,4 +1,4 @@
-import { requireInteger } from '../arguments.ts';
+import { atLeast, requireInteger } from '../arguments.ts';
 import type { Masking } from './stage.ts';
 import { mask } from './stage.ts';
 
@@ -19,8 +19,8 @@ export function dilated(options: DilatedOptions): Masking {
   requireInteger('dilated', 'dilation', dilation, 1);
   return mask('dilated', ({ queryPosition, keyPosition, uniform }) => {
     const distance = queryPosition.sub(keyPosition);
-    const step = uniform('dilation', dilation, 'i32');
-    const near = distance.ge(0).and(distance.floorDiv(step).lt(uniform('keys', keys, 'i32')));
+    const step = uniform('dilation', dilation, 'i32', atLeast(1));
+    const near = distance.ge(0).and(distance.floorDiv(step).lt(uniform('keys', keys, 'i32', atLeast(1))));
     return near.and(distance.mod(step).eq(0));
   });
 }

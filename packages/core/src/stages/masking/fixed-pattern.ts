@@ -1,5 +1,5 @@
 import { AttentionError } from '../../errors.ts';
-import { requireInteger } from '../arguments.ts';
+import { atLeast, requireInteger } from '../arguments.ts';
 import type { Masking } from './stage.ts';
 import { mask } from './stage.ts';
 
@@ -22,9 +22,9 @@ export function fixedPattern(options: FixedPatternOptions): Masking {
   requireInteger('fixedPattern', 'summary', summary, 1);
   if (summary > stride) throw new AttentionError('invalid-argument', `fixedPattern got summary ${summary} for stride ${stride}.`, 'Expected at most the stride.');
   return mask('fixedPattern', ({ queryPosition, keyPosition, uniform }) => {
-    const length = uniform('stride', stride, 'i32');
+    const length = uniform('stride', stride, 'i32', atLeast(1));
     const sameBlock = queryPosition.floorDiv(length).eq(keyPosition.floorDiv(length));
-    const inSummary = keyPosition.mod(length).ge(length.sub(uniform('summary', summary, 'i32')));
+    const inSummary = keyPosition.mod(length).ge(length.sub(uniform('summary', summary, 'i32', atLeast(1))));
     return keyPosition.le(queryPosition).and(sameBlock.or(inSummary));
   });
 }

@@ -1,6 +1,6 @@
 import type { Term } from '../../expression/build.ts';
 import { AttentionError } from '../../errors.ts';
-import { requireInteger } from '../arguments.ts';
+import { atLeast, requireInteger } from '../arguments.ts';
 import type { Masking } from './stage.ts';
 import { full, mask } from './stage.ts';
 
@@ -56,16 +56,16 @@ function axisMask(axis: GridAxis): Masking {
     throw new AttentionError('invalid-argument', `neighbourhood got kernel ${kernel} and dilation ${dilation ?? 1} on an axis of ${size}.`, 'Expected an odd kernel with kernel · dilation of at most the axis.');
   }
   return mask('neighbourhood', ({ queryPosition, keyPosition, uniform }) => {
-    const length = uniform('size', size, 'i32');
+    const length = uniform('size', size, 'i32', atLeast(1));
     const coordinate = (position: Term<'i32'>): Term<'i32'> => {
-      const cell = last ? position : position.floorDiv(uniform('stride', stride, 'i32'));
+      const cell = last ? position : position.floorDiv(uniform('stride', stride, 'i32', atLeast(1)));
       return first ? cell : cell.mod(length);
     };
-    const width = uniform('kernel', kernel, 'i32');
+    const width = uniform('kernel', kernel, 'i32', atLeast(1));
     const query = coordinate(queryPosition);
     const key = coordinate(keyPosition);
     if (dilation === undefined) return inWindow(query, key, length, width, causal);
-    const step = uniform('dilation', dilation, 'i32');
+    const step = uniform('dilation', dilation, 'i32', atLeast(1));
     const rest = query.mod(step);
     // Cells of the query's rest: ⌈(length − rest) / step⌉.
     const cells = length.sub(rest).add(step).sub(1).floorDiv(step);

@@ -1,4 +1,4 @@
-import { requireInteger } from '../arguments.ts';
+import { atLeast, requireInteger } from '../arguments.ts';
 import type { Masking } from './stage.ts';
 import { mask } from './stage.ts';
 
@@ -8,5 +8,5 @@ import { mask } from './stage.ts';
  */
 export function sinkTokens(count: number): Masking {
   requireInteger('sinkTokens', 'count', count, 0);
-  return mask('sinkTokens', ({ keyPosition, uniform }) => keyPosition.lt(uniform('count', count, 'i32')));
+  return mask('sinkTokens', ({ keyPosition, uniform }) => keyPosition.lt(uniform('count', count, 'i32', atLeast(0))));
 }

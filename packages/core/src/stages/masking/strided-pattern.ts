@@ -1,4 +1,4 @@
-import { requireInteger } from '../arguments.ts';
+import { atLeast, requireInteger } from '../arguments.ts';
 import type { Masking } from './stage.ts';
 import { mask } from './stage.ts';
 
@@ -9,7 +9,7 @@ import { mask } from './stage.ts';
 export function stridedPattern(stride: number): Masking {
   requireInteger('stridedPattern', 'stride', stride, 1);
   return mask('stridedPattern', ({ queryPosition, keyPosition, uniform }) => {
-    const length = uniform('stride', stride, 'i32');
+    const length = uniform('stride', stride, 'i32', atLeast(1));
     const distance = queryPosition.sub(keyPosition);
     return distance.ge(0).and(distance.lt(length).or(distance.mod(length).eq(0)));
   });

@@ -1,4 +1,4 @@
-import { requireInteger } from '../arguments.ts';
+import { atLeast, requireInteger } from '../arguments.ts';
 import type { Masking } from './stage.ts';
 import { full, mask } from './stage.ts';
 
@@ -17,8 +17,8 @@ export function window(options: WindowOptions): Masking {
   const { left, right } = options;
   if (left !== Infinity) requireInteger('window', 'left', left, 0);
   if (right !== Infinity) requireInteger('window', 'right', right, 0);
-  const leftSide = mask('window', ({ queryPosition, keyPosition, uniform }) => queryPosition.sub(keyPosition).le(uniform('left', left === Infinity ? 0 : left, 'i32')));
-  const rightSide = mask('window', ({ queryPosition, keyPosition, uniform }) => keyPosition.sub(queryPosition).le(uniform('right', right === Infinity ? 0 : right, 'i32')));
+  const leftSide = mask('window', ({ queryPosition, keyPosition, uniform }) => queryPosition.sub(keyPosition).le(uniform('left', left === Infinity ? 0 : left, 'i32', atLeast(0))));
+  const rightSide = mask('window', ({ queryPosition, keyPosition, uniform }) => keyPosition.sub(queryPosition).le(uniform('right', right === Infinity ? 0 : right, 'i32', atLeast(0))));
   if (left === Infinity) return right === Infinity ? full() : rightSide;
   return right === Infinity ? leftSide : leftSide.and(rightSide);
 }

@@ -1,4 +1,4 @@
-import { requireInteger } from '../arguments.ts';
+import { atLeast, requireInteger } from '../arguments.ts';
 import type { LengthMeasure } from '../visible-length.ts';
 import { visibleLength } from '../visible-length.ts';
 import type { Modifier } from './modifier.ts';
@@ -21,7 +21,7 @@ export function lengthScaling(options: LengthScalingOptions): Modifier {
   const { trained, measure = 'position', onlyLonger = false } = options;
   requireInteger('lengthScaling', 'trained', trained, 2);
   return modifier('lengthScaling', (scope) => {
-    const factor = visibleLength(scope, measure).log().div(scope.uniform('trained', trained).log());
+    const factor = visibleLength(scope, measure).log().div(scope.uniform('trained', trained, 'f32', atLeast(2)).log());
     return scope.score.mul(onlyLonger ? factor.max(1) : factor);
   });
 }

@@ -1,4 +1,4 @@
-import { requirePositive } from '../arguments.ts';
+import { positive, requirePositive } from '../arguments.ts';
 import type { Modifier } from './modifier.ts';
 import { modifier } from './modifier.ts';
 
@@ -9,7 +9,7 @@ import { modifier } from './modifier.ts';
 export function softcap(cap: number): Modifier {
   requirePositive('softcap', 'cap', cap);
   return modifier('softcap', ({ score, uniform }) => {
-    const limit = uniform('cap', cap);
+    const limit = uniform('cap', cap, 'f32', positive);
     return limit.mul(score.div(limit).tanh());
   });
 }

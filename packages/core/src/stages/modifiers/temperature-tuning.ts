@@ -1,4 +1,4 @@
-import { requireInteger } from '../arguments.ts';
+import { atLeast, requireInteger } from '../arguments.ts';
 import type { Modifier } from './modifier.ts';
 import { modifier } from './modifier.ts';
 
@@ -17,7 +17,7 @@ export function temperatureTuning(options: TemperatureTuningOptions = {}): Modif
   const { strength = 0.1, step = 8192 } = options;
   requireInteger('temperatureTuning', 'step', step, 1);
   return modifier('temperatureTuning', ({ score, queryPosition, uniform }) => {
-    const steps = queryPosition.add(1).floorDiv(uniform('step', step, 'i32')).max(0);
+    const steps = queryPosition.add(1).floorDiv(uniform('step', step, 'i32', atLeast(1))).max(0);
     return score.mul(uniform('strength', strength).mul(steps.add(1).toF32().log()).add(1));
   });
 }

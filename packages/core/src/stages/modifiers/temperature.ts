@@ -1,4 +1,4 @@
-import { requirePositive } from '../arguments.ts';
+import { positive, requirePositive } from '../arguments.ts';
 import type { Modifier } from './modifier.ts';
 import { modifier } from './modifier.ts';
 
@@ -8,5 +8,5 @@ import { modifier } from './modifier.ts';
  */
 export function temperature(value: number): Modifier {
   requirePositive('temperature', 'value', value);
-  return modifier('temperature', ({ score, uniform }) => score.div(uniform('value', value)));
+  return modifier('temperature', ({ score, uniform }) => score.div(uniform('value', value, 'f32', positive)));
 }

@@ -1,5 +1,5 @@
 import { write } from '../../expression/scope.ts';
-import { requirePositive, requireSeed } from '../arguments.ts';
+import { positive, requirePositive, requireSeed } from '../arguments.ts';
 import type { Normalization } from './stage.ts';
 import { normalizeBy } from './stage.ts';
 
@@ -22,7 +22,7 @@ export function gumbel(options: GumbelOptions): Normalization {
   requirePositive('gumbel', 'temperature', temperature);
   const formula = write('normalize', 'gumbel', ({ score, random, uniform }) => {
     const noise = random(uniform('seed', seed, 'i32'), 1).log().neg().log().neg();
-    return hard ? score.add(noise) : score.add(noise).div(uniform('temperature', temperature));
+    return hard ? score.add(noise) : score.add(noise).div(uniform('temperature', temperature, 'f32', positive));
   });
   return normalizeBy('gumbel', formula, (score) => (hard ? { kind: 'hardMax', score } : { kind: 'softmax', score, sink: null }));
 }

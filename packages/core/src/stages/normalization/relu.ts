@@ -1,6 +1,6 @@
 import type { Term } from '../../expression/build.ts';
 import type { Scope } from '../../expression/scope.ts';
-import { requirePositive } from '../arguments.ts';
+import { positive, requirePositive } from '../arguments.ts';
 import type { LengthMeasure } from '../visible-length.ts';
 import { visibleLength } from '../visible-length.ts';
 import type { Normalization } from './stage.ts';
@@ -30,5 +30,5 @@ export function reluSquared(options: ReluOptions = {}): Normalization {
 function perLength(name: string, options: ReluOptions, weight: (scope: Scope<'normalize'>) => Term<'f32'>): Normalization {
   const { length = 'keys' } = options;
   if (typeof length === 'number') requirePositive(name, 'length', length);
-  return normalization(name, (scope) => weight(scope).div(typeof length === 'number' ? scope.uniform('length', length) : visibleLength(scope, length)));
+  return normalization(name, (scope) => weight(scope).div(typeof length === 'number' ? scope.uniform('length', length, 'f32', positive) : visibleLength(scope, length)));
 }

@@ -17,7 +17,7 @@ export function rowSum(options: RowSumOptions = {}): Normalization {
   const { epsilon = 1e-6 } = options;
   if (typeof epsilon !== 'number' || !(epsilon >= 0)) throw new AttentionError('invalid-argument', `rowSum got epsilon ${String(epsilon)}.`, 'Expected 0 or more.');
   const score = write('normalize', 'rowSum', (scope) => scope.score);
-  const least = write('normalize', 'rowSum', ({ uniform }) => uniform('epsilon', epsilon));
+  const least = write('normalize', 'rowSum', ({ uniform }) => uniform('epsilon', epsilon, 'f32', [0, Infinity]));
   const formula = { ...join(score, least).declarations, expression: score.expression };
   return normalizeBy('rowSum', formula, (expression) => ({ kind: 'rowSum', score: expression, epsilon: least.expression }));
 }

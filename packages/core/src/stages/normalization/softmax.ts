@@ -1,7 +1,7 @@
 import { constant } from '../../expression/build.ts';
 import { join } from '../../expression/declarations.ts';
 import { write } from '../../expression/scope.ts';
-import { requirePositive } from '../arguments.ts';
+import { positive, requirePositive } from '../arguments.ts';
 import type { Normalization } from './stage.ts';
 import { normalizeBy } from './stage.ts';
 
@@ -19,7 +19,7 @@ export interface SoftmaxOptions {
 export function softmax(options: SoftmaxOptions = {}): Normalization {
   const { temperature, sink = false } = options;
   if (temperature !== undefined) requirePositive('softmax', 'temperature', temperature);
-  const score = write('normalize', 'softmax', (scope) => (temperature === undefined ? scope.score : scope.score.div(scope.uniform('temperature', temperature))));
+  const score = write('normalize', 'softmax', (scope) => (temperature === undefined ? scope.score : scope.score.div(scope.uniform('temperature', temperature, 'f32', positive))));
   if (sink === false) return normalizeBy('softmax', score, (expression) => ({ kind: 'softmax', score: expression, sink: null }));
   const logit = write('normalize', 'softmax', ({ head, table }) => table(sink === true ? 'sink' : sink, ['head']).at(head));
   const formula = { ...join(score, logit).declarations, expression: score.expression };

@@ -21,7 +21,7 @@ export function dropout(options: DropoutOptions): Formula {
     throw new AttentionError('invalid-argument', `dropout got probability ${String(probability)}.`, 'Expected a number from 0 to less than 1.');
   }
   return reweighing('dropout', ({ weight, random, uniform }) => {
-    const share = uniform('probability', probability);
+    const share = uniform('probability', probability, 'f32', [0, 1 - 2 ** -24]);
     const kept = random(uniform('seed', seed, 'i32'), 2).ge(share);
     return kept.select(weight.div(share.neg().add(1)), 0);
   });

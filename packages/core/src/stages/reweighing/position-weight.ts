@@ -1,5 +1,5 @@
 import type { Formula } from '../../expression/scope.ts';
-import { requirePositive } from '../arguments.ts';
+import { positive, requirePositive } from '../arguments.ts';
 import { reweighing } from './reweighing.ts';
 
 export interface PositionWeightOptions {
@@ -17,7 +17,7 @@ export function positionWeight(options: PositionWeightOptions): Formula {
   requirePositive('positionWeight', 'deviation', options.deviation);
   return reweighing('positionWeight', ({ weight, batch, head, queryIndex, keyPosition, table, uniform }) => {
     const center = table(options.table ?? 'centers', ['batch', 'head', 'queryLength']).at(batch, head, queryIndex);
-    const distance = keyPosition.toF32().sub(center).div(uniform('deviation', options.deviation));
+    const distance = keyPosition.toF32().sub(center).div(uniform('deviation', options.deviation, 'f32', positive));
     return weight.mul(distance.mul(distance).mul(-0.5).exp());
   });
 }

@@ -1,5 +1,5 @@
 import { write } from '../../expression/scope.ts';
-import { requirePositive } from '../arguments.ts';
+import { positive, requirePositive } from '../arguments.ts';
 import type { FeatureMap } from './transform.ts';
 
 export interface CosformerOptions {
@@ -13,6 +13,6 @@ export interface CosformerOptions {
  */
 export function cosformer(options: CosformerOptions): FeatureMap {
   requirePositive('cosformer', 'horizon', options.horizon);
-  const { expression, uniforms, tables } = write('transform', 'cosformer', ({ uniform }) => uniform('horizon', options.horizon));
+  const { expression, uniforms, tables } = write('transform', 'cosformer', ({ uniform }) => uniform('horizon', options.horizon, 'f32', positive));
   return Object.freeze({ uniforms, tables, kind: 'featureMap', name: 'cosformer', map: Object.freeze({ rule: 'cosformer', horizon: expression }) });
 }

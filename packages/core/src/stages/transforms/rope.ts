@@ -1,3 +1,4 @@
+import { positive } from '../arguments.ts';
 import { AttentionError } from '../../errors.ts';
 import type { TableDeclaration } from '../../expression/declarations.ts';
 import { join } from '../../expression/declarations.ts';
@@ -29,7 +30,7 @@ export function rope(options: RopeOptions): Rope {
   if (width !== undefined && (!Number.isSafeInteger(width) || width < 2 || width % 2 === 1)) {
     throw new AttentionError('invalid-argument', `rope got width ${width}.`, 'Expected an even integer of 2 or more.');
   }
-  const baseFormula = write('transform', 'rope', ({ uniform }) => uniform('base', base));
+  const baseFormula = write('transform', 'rope', ({ uniform }) => uniform('base', base, 'f32', positive));
   const magnitudeFormula = write('transform', 'rope', ({ uniform }) => uniform('magnitude', magnitude));
   const tables: Record<string, TableDeclaration> = frequencies === undefined ? {} : { [frequencies]: { type: 'f32', axes: [width === undefined ? `${frequencies}Pairs` : width / 2] } };
   return Object.freeze({

@@ -2,7 +2,7 @@ import type { Axis, Declarations } from '../../expression/declarations.ts';
 import { join, noDeclarations } from '../../expression/declarations.ts';
 import type { Formula } from '../../expression/scope.ts';
 import { write } from '../../expression/scope.ts';
-import { requirePositive } from '../arguments.ts';
+import { positive, requirePositive } from '../arguments.ts';
 import type { RowNorm } from './transform.ts';
 
 /** What every norm of rows takes. */
@@ -24,7 +24,7 @@ export function rowNorm(
 ): RowNorm {
   requirePositive(name, 'epsilon', epsilon);
   const { weight, bias, onePlusWeight = false, axis = 'scoreDim' } = options;
-  const least = write('transform', name, ({ uniform }) => uniform('epsilon', epsilon));
+  const least = write('transform', name, ({ uniform }) => uniform('epsilon', epsilon, 'f32', positive));
   const channelTable = (table: string | undefined, plus: boolean): Formula | null => (table === undefined ? null : write('transform', name, (scope) => {
     const read = scope.table(table, [axis]).at(scope.channel);
     return plus ? read.add(1) : read;
