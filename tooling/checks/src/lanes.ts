@@ -25,6 +25,10 @@ export const lanes: readonly Lane[] = [
   { script: 'tarball', leavesCounts: true },
   // The suite against each backend, and wrong backends against the suite.
   { script: 'conformance', leavesCounts: true },
+  { script: 'conformance-wide', leavesCounts: true },
+  { script: 'conformance-single', leavesCounts: true },
+  { script: 'conformance-deno', leavesCounts: true },
+  { script: 'conformance-bun', leavesCounts: true },
   { script: 'mutants', leavesCounts: true },
   // The repository as a whole.
   { script: 'import-arrows', leavesCounts: true },

@@ -63,7 +63,7 @@ const total = { passed: 0, failed: 0 };
 for (const lane of lanes) {
   const inLane = packages.filter(({ manifest }) => manifest.scripts?.[lane.script] !== undefined);
   if (inLane.length === 0) {
-    console.log(`${lane.script.padEnd(14)} no package has this script`);
+    console.log(`${lane.script.padEnd(18)} no package has this script`);
     total.failed += 1;
   }
   for (const { folder, manifest } of inLane) {
@@ -72,7 +72,7 @@ for (const lane of lanes) {
     total.passed += passed;
     total.failed += failed;
     const counted = `${String(passed).padStart(6)} passed ${String(failed).padStart(4)} failed`;
-    console.log(`${lane.script.padEnd(14)} ${manifest.name.padEnd(22)} ${counted}   ${noteOf(task)}`);
+    console.log(`${lane.script.padEnd(18)} ${manifest.name.padEnd(22)} ${counted}   ${noteOf(task)}`);
   }
 }
 // Turbo's own word counts too: it may fail without a task to blame.

@@ -1,0 +1,1 @@
+export { createCpuBackend as createBackend } from '@heed/cpu';
