@@ -85,7 +85,7 @@ function planFor(request: AttentionRequest, machine: Machine, path: Plan['path']
     machine,
     tile,
     blockQuery: path === 'online' ? 64 : 16,
-    blockKey: 64,
+    blockKey: 128,
     stepKey: 16,
     scoreDim,
     valueDim,

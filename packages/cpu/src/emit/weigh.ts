@@ -2,7 +2,7 @@ import type { FunctionBuilder, Local } from '@heed/runtime-wasm';
 import { constantF32x4, instructions } from '@heed/runtime-wasm';
 import { expressionsOfPairs } from '../plan.ts';
 import { readWords, scoreRowBytes, stateWords, surroundings, type Callee, type Emission } from './context.ts';
-import { exponential, minusInfinity } from './exponential.ts';
+import { Exponential, minusInfinity } from './exponential.ts';
 import { laneNumbers, Place, queryTableRows, type Surroundings, type Vector } from './place.ts';
 
 const { f32, f32x4, i32, i32x4, v128 } = instructions;
@@ -123,12 +123,14 @@ export function emitWeigh(emission: Emission): Callee {
     const { first, width, low, high, mixed, scores, target, states, factors, rowCount } = locals;
     const row = f.local('row', 'i32');
     const end = f.let('end', i32.add(first, width));
+    const exponential = new Exponential(f, plan.machine.fused);
     const walk = (bounds: KeyBounds | null): void => {
       const [score, weight, state, factor] = [f.let('scoreRow', scores), f.let('weightRow', target), f.let('state', states), f.let('factor', factors)];
       f.for(row, { to: rowCount, atLeastOnce: true }, () => {
         const key = f.local('key', 'i32');
-        const pairs = new PairPlace(f, emission, { ...locals, blockQuery: plan.blockQuery }, row, key);
-        weighRow(f, emission, { pairs, key, first, end, score, weight, state, factor, bounds });
+        // Plain softmax of a tile that is seen whole reads nothing but its scores.
+        const pairs = isPlain(emission, bounds) && emission.request.variant.normalization.reweigh.kind === 'input' ? null : new PairPlace(f, emission, { ...locals, blockQuery: plan.blockQuery }, row, key);
+        weighRow(f, emission, { pairs, key, first, end, score, weight, state, factor, bounds, exponential });
         f.set(score, i32.add(score, scoreRowBytes(plan)));
         f.set(weight, i32.add(weight, scoreRowBytes(plan)));
         f.set(state, i32.add(state, stateWords.bytes));
@@ -145,8 +147,14 @@ export function emitWeigh(emission: Emission): Callee {
   });
 }
 
+function isPlain({ request }: Emission, bounds: KeyBounds | null): boolean {
+  const { normalization, scoring } = request.variant;
+  return bounds === null && scoring.modifiers.length === 0 && normalization.rule.kind === 'softmax' && normalization.rule.score.kind === 'input';
+}
+
 interface RowWalk {
-  readonly pairs: PairPlace;
+  /** Null where no expression is evaluated. */
+  readonly pairs: PairPlace | null;
   readonly key: Local<'i32'>;
   readonly first: Local<'i32'>;
   readonly end: Local<'i32'>;
@@ -155,6 +163,7 @@ interface RowWalk {
   readonly state: Local<'i32'>;
   readonly factor: Local<'i32'>;
   readonly bounds: KeyBounds | null;
+  readonly exponential: Exponential;
 }
 
 function weighRow(f: FunctionBuilder, emission: Emission, walk: RowWalk): void {
@@ -174,13 +183,11 @@ function overKeys(f: FunctionBuilder, { key, first, end, score, weight }: RowWal
 }
 
 function softmaxRow(f: FunctionBuilder, emission: Emission, walk: RowWalk): void {
-  const { request, plan } = emission;
-  const { normalization, scoring } = request.variant;
+  const { normalization } = emission.request.variant;
   const { pairs, key, state, factor, bounds } = walk;
-  const plain = scoring.modifiers.length === 0 && bounds === null && normalization.rule.score.kind === 'input';
   const largest = f.let('largest', v128.load(state, stateWords.largest));
   const before = f.let('before', largest);
-  if (plain) {
+  if (pairs === null || isPlain(emission, bounds)) {
     const peaks = f.localArray('peak', 'v128', 4);
     for (const peak of peaks) f.set(peak, largest);
     overKeys(f, walk, 4, (from, _, part) => {
@@ -207,7 +214,7 @@ function softmaxRow(f: FunctionBuilder, emission: Emission, walk: RowWalk): void
   const origin = f.let('origin', v128.bitselect(constantF32x4(0), largest, f32x4.eq(largest, minusInfinity())));
   const shrink = f.local('shrink', 'v128');
   const shifted = f.local('shifted', 'v128');
-  exponential(f, plan.machine.fused, shrink, f32x4.sub(before, origin), shifted);
+  walk.exponential.write(shrink, f32x4.sub(before, origin), shifted);
   f.do(f32.store(factor, f32x4.extract_lane(shrink, 0)));
   const linear = normalization.reweigh.kind === 'input';
   const unroll = linear ? 4 : 1;
@@ -217,9 +224,9 @@ function softmaxRow(f: FunctionBuilder, emission: Emission, walk: RowWalk): void
   overKeys(f, walk, unroll, (from, to, part) => {
     const [power, shift, total] = [powers[part], shifts[part], totals[part % totals.length]];
     if (power === undefined || shift === undefined || total === undefined) return;
-    exponential(f, plan.machine.fused, power, f32x4.sub(v128.load(from, part * 16), origin), shift);
+    walk.exponential.write(power, f32x4.sub(v128.load(from, part * 16), origin), shift);
     f.set(total, f32x4.add(total, power));
-    if (!linear) {
+    if (!linear && pairs !== null) {
       pairs.enterKeys();
       // The factor of a key that does not count may be anything, so its weight is cleared.
       f.set(power, v128.and(pairs.place.evaluate(normalization.reweigh, { weight: power }), f32x4.ne(v128.load(from), minusInfinity())));
@@ -242,6 +249,7 @@ function watch(f: FunctionBuilder, state: Local<'i32'>, score: Local<'v128'>, ke
 function termRow(f: FunctionBuilder, emission: Emission, walk: RowWalk): void {
   const { normalization } = emission.request.variant;
   const { pairs, key, state, bounds } = walk;
+  if (pairs === null) throw new RangeError('terms are evaluated at their place');
   overKeys(f, walk, 1, (from, to) => {
     pairs.enterKeys();
     const final = finalScore(f, emission, pairs, key, v128.load(from), bounds);
