@@ -57,6 +57,8 @@ export class WorkerPool {
   #nextId = 1;
   /** In order; those with a start are in the ring. */
   readonly #queue: Pending[] = [];
+  /** Jobs that went down with a worker, until all the workers of their time have ended. */
+  readonly #dying: Pending[] = [];
   #pumping = false;
   #disposed = false;
   #startFailure = '';
@@ -156,13 +158,13 @@ export class WorkerPool {
 
   /** Resolves when everything submitted so far is over, well or not. */
   async drained(): Promise<void> {
-    const last = this.#queue.at(-1);
-    if (last !== undefined) await last.done.catch(() => undefined);
+    // In this order: those that are dying end before a job that was submitted after them is waited for.
+    for (const last of [this.#dying.at(-1), this.#queue.at(-1)]) await last?.done.catch(() => undefined);
   }
 
   /** Runs once everything submitted so far is over, well or not; now if nothing is pending. */
   afterAll(run: () => void): void {
-    const last = this.#queue.at(-1);
+    const last = this.#queue.at(-1) ?? this.#dying.at(-1);
     if (last === undefined) run();
     else last.afterwards.push(run);
   }
@@ -171,7 +173,7 @@ export class WorkerPool {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.#endWorkers();
+    void this.#endWorkers();
     this.#rejectAll(new AttentionError('disposed', 'The runtime was disposed while work was pending.', 'Await the work first.'));
     this.#functions.clear();
     this.#loaded.clear();
@@ -396,20 +398,33 @@ export class WorkerPool {
       this.#wakeReady();
       return;
     }
-    this.#endWorkers();
+    const ended = this.#endWorkers();
+    this.#dying.push(...this.#queue.splice(0));
     this.#control = this.#newControl();
     this.#startWorkers();
-    this.#rejectAll(new AttentionError('worker-failed', `A worker died: ${reason}.`, 'Run the call again; the workers were started anew.'));
+    const error = new AttentionError('worker-failed', `A worker died: ${reason}.`, 'Run the call again; the workers were started anew.');
+    // The other workers may write until they have ended, so their jobs keep their memory until then.
+    void ended.then(() => {
+      this.#rejectAll(error);
+    });
   }
 
-  #endWorkers(): void {
+  /** Resolves when they have ended. */
+  #endWorkers(): Promise<unknown> {
     const ended = this.#workers;
     this.#workers = [];
-    for (const { worker } of ended) worker.terminate();
+    return Promise.allSettled(
+      ended.map(async ({ worker }) => {
+        worker.hold?.();
+        await worker.terminate();
+      }),
+    );
   }
 
+  /** Everything that was begun with workers that are gone; all, once the pool is disposed. */
   #rejectAll(error: AttentionError): void {
-    for (const pending of this.#queue.splice(0)) this.#finish(pending, error);
+    const all = this.#disposed ? [...this.#dying.splice(0), ...this.#queue.splice(0)] : this.#dying.splice(0);
+    for (const pending of all) this.#finish(pending, error);
   }
 
   #wakeReady(): void {

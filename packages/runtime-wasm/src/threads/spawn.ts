@@ -4,7 +4,8 @@ import type { WorkerMessage } from './worker.ts';
 
 export interface SpawnedWorker {
   postMessage(message: WorkerMessage): void;
-  terminate(): void;
+  /** May return a promise of the moment when it has ended. */
+  terminate(): unknown;
   /** Keeps the process alive until the worker is ready; idle workers do not. Absent where that is no question. */
   hold?(): void;
 }
@@ -54,9 +55,7 @@ function spawnThread({ Worker }: WorkerThreads, { ready, dead }: WorkerEvents): 
     postMessage: (message) => {
       worker.postMessage(message);
     },
-    terminate: () => {
-      void worker.terminate();
-    },
+    terminate: () => worker.terminate(),
     hold: () => {
       worker.ref();
     },
