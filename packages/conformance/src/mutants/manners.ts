@@ -79,7 +79,7 @@ export const mannersMutants: readonly Mutant[] = [
       };
     },
   })),
-  mutant({ name: 'abort-ignored', plan: 'ignores the signal', names: ['lifecycle/aborted-before'], controls: ['golden', 'L3', 'errors'] }, () => ({ kernel: (kernel) => ({ run: (inputs) => kernel.run(inputs) }) })),
+  mutant({ name: 'abort-ignored', plan: 'ignores the signal', names: ['lifecycle/aborted-before'], controls: ['golden', 'L3', 'errors'] }, () => ({ kernel: (kernel) => ({ run: (inputs, options) => kernel.run(inputs, options?.into === undefined ? {} : { into: options.into }) }) })),
   mutant({ name: 'listener-left', plan: 'leaves a listener on the signal', names: ['lifecycle/aborted-during'], controls: ['golden', 'L3', 'errors'] }, () => ({
     kernel: (kernel) => ({
       run: (inputs, options) => {

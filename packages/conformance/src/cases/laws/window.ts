@@ -42,6 +42,13 @@ export const windowCases: readonly Case[] = [
     const other = await context.run({ ...call.request, variant: attention({ masking: causal() }) }, call.inputs);
     compareNumbers(context, call, await context.run(call.request, call.inputs), other, float32Attention);
   }),
+  lawCase('L4', { name: 'negative', laws: ['L20'], plan: 'A side of −1 is refused with invalid-uniform when a call binds it; 0 is allowed, and means the query’s own position.', tolerance: float32Attention }, async (context) => {
+    const call = drawCall(context, attention({ masking: window({ left: 2, right: 1 }) }), smallShape, { inputs: { queryOffset: 2 } });
+    const kernel = await context.kernel(call.request);
+    await context.refuses('run', () => kernel.run({ ...call.inputs, uniforms: { 'window.left': -1 } }), 'invalid-uniform');
+    const got = await context.numbers(await kernel.run({ ...call.inputs, uniforms: { 'window.left': 0, 'window.right': 0 } }));
+    compareNumbers(context, call, got, plainAttention({ ...plainOf(call), allowed: (at) => at.key === at.query + 2 }), float32Attention);
+  }),
   lawCase('L4', { name: 'override', laws: ['L20'], plan: 'The sides are uniforms: a call may bind others, and the kernel uses those.', tolerance: float32Attention }, async (context) => {
     const call = drawCall(context, attention({ masking: window({ left: 2, right: 1 }) }), smallShape, { inputs: { queryOffset: 2, uniforms: { 'window.left': 1, 'window.right': 0 } } });
     const want = plainAttention({ ...plainOf(call), allowed: (at) => at.query + 1 <= at.key && at.key <= at.query + 2 });
