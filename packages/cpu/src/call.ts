@@ -4,11 +4,12 @@ import { bytesPerElement, transformedWidth } from '@heed/core';
 import type { Phase, Program } from '@heed/runtime-wasm';
 import type { CallMemory, Placed } from './call-memory.ts';
 import { panelBytes, scratchOf, valueRowBytes } from './emit/context.ts';
+import { workspaceBytes } from './emit/decode.ts';
 import { HostValues, type CallValues } from './host-values.ts';
 import { queryTableRowsWord, stageWord, tableStrideWord, tableWord, turnWord, uniformWord, type Layouts } from './layouts.ts';
 import type { Plan } from './plan.ts';
 import { roundUp } from './plan.ts';
-import { scheduleOf, type BlockTask, type KeyTile } from './schedule.ts';
+import { scheduleOf, type BlockTask, type KeyTile, type PartTask } from './schedule.ts';
 import { WordRecord } from './words.ts';
 
 /** The functions of a program, by name. */
@@ -31,6 +32,9 @@ export interface LinkedTask extends BlockTask {
   readonly observed: number;
   /** Address of the weights of its head's keys. */
   readonly mass: number;
+  /** Where a part of the keys leaves statistics and sums, and how many parts there are. */
+  readonly workspace?: number;
+  readonly parts?: number;
 }
 
 export interface Prepared {
@@ -64,6 +68,33 @@ export class CallWriter {
     return this.#write(call, operands, scheduleOf(call, this.#plan).map((task) => ({ ...task, next: -1, observed: 0, mass: 0 })), false);
   }
 
+  /** A call with few queries: parts of the keys, read where they lie, then merged. */
+  decode(call: BoundCall, operands: Operands, outputs: AttentionOutputs<HostTensor>, parts: readonly PartTask[]): Prepared {
+    const plan = this.#plan;
+    this.#output(outputs);
+    this.#operands(operands);
+    const values = new HostValues(call);
+    this.#values(call, values);
+    const { addresses } = this.#sequences(call, values, { keys: [], values: [] }, call.sequences.map(({ keyLength }) => keyLength));
+    const workspace = this.#memory.allocate(Math.max(1, parts.length) * workspaceBytes(plan));
+    const placed = parts.map((task, index) => ({ ...task, next: -1, observed: 0, mass: 0, workspace: workspace + index * workspaceBytes(plan) }));
+    this.#record.set('tasks', this.#tasks(placed, addresses));
+    const words = [...this.#record.integers];
+    const merges = new WordRecord(this.#layouts.call);
+    merges.integers.set(this.#record.integers);
+    const heads = placed.filter(({ part }) => part === 0);
+    merges.set('tasks', this.#tasks(heads, addresses));
+    const pairs = parts.reduce((sum, { rows, tiles }) => sum + rows.length * tiles.reduce((keys, { first, end }) => keys + end - first, 0), 0) * (call.heads / call.keyHeads);
+    return {
+      tasks: placed,
+      microseconds: (pairs * 2 * (plan.scoreDim + plan.valueDim + 60)) / 15_000 + parts.length,
+      phases: [
+        this.#phase('decode', parts.length, words, scratchOf(plan).end + plan.blockKey * valueRowBytes(plan)),
+        this.#phase('mergeParts', heads.length, [...merges.integers], 0),
+      ],
+    };
+  }
+
   /** The pass that looks at stages of chosen rows: one chain of tasks for each head, so that the weights of a key are added in order. */
   observation(call: BoundCall, operands: Operands, chains: readonly LinkedTask[], heads: number, stages: ReadonlyMap<ObservedStage, number>): Prepared {
     for (const [stage, address] of stages) this.#record.set(stageWord(stage), address);
@@ -75,9 +106,7 @@ export class CallWriter {
 
   #write(call: BoundCall, operands: Operands, tasks: readonly LinkedTask[], wholeKeys: boolean): Prepared {
     const plan = this.#plan;
-    this.#strided('query', operands.query.address, operands.query.strides, plan.dtypes.query);
-    this.#strided('key', operands.key.address, operands.key.strides, plan.dtypes.key);
-    this.#strided('value', operands.value.address, operands.value.strides, plan.dtypes.value);
+    this.#operands(operands);
     const values = new HostValues(call);
     this.#values(call, values);
     // Scores that are looked at exist for padding too.
@@ -120,6 +149,13 @@ export class CallWriter {
     const found = this.#functions[name];
     if (found === undefined) throw new RangeError(`the program has no function '${name}'`);
     return { function: found, tasks, arguments: words, scratchBytes };
+  }
+
+  #operands({ query, key, value }: Operands): void {
+    const { dtypes } = this.#plan;
+    this.#strided('query', query.address, query.strides, dtypes.query);
+    this.#strided('key', key.address, key.strides, dtypes.key);
+    this.#strided('value', value.address, value.strides, dtypes.value);
   }
 
   #strided(name: string, address: number, strides: readonly number[], dtype: Plan['dtypes']['query']): void {
@@ -259,6 +295,8 @@ export class CallWriter {
       record.set('next', task.next);
       record.set('observed', task.observed);
       record.set('mass', task.mass);
+      record.set('workspace', task.workspace ?? 0);
+      record.set('splits', task.parts ?? 1);
       return record;
     });
     return this.#memory.writeRecords(records);

@@ -11,6 +11,7 @@ import { layoutsOf, type Layouts } from './layouts.ts';
 import { mergingOf } from './merging.ts';
 import { fillUnseen, observationChains, observedShapeOf } from './observation.ts';
 import { partialRequestOf } from './partial-request.ts';
+import { partsOfCall } from './schedule.ts';
 import { observingPlanOf, partialPlanOf, planOf, type Plan } from './plan.ts';
 
 /** A compiled request on the WebAssembly runtime: bind → classify tiles → write records → run phases on the pool. */
@@ -167,7 +168,9 @@ export class CpuKernel implements AttentionKernel {
       for (const [stage, tensor] of stages) fillUnseen(stage, tensor);
       keyMass?.view().fill(0);
       const submission = this.#submit(call, writes, run, (memory, operands) => {
-        const parts = [this.#writer(this.#main, memory).attention(call, operands, outputs)];
+        const few = this.#readsInPlace(call, operands) ? partsOfCall(call, this.#main.plan) : null;
+        const writer = this.#writer(this.#main, memory);
+        const parts = [few === null ? writer.attention(call, operands, outputs) : writer.decode(call, operands, outputs, few)];
         if (observing !== null && shape !== null) {
           const { tasks, chains } = observationChains(call, observing.plan, shape, keyMass === null ? 0 : runtime.addressOf(keyMass));
           const addresses = new Map([...stages].map(([stage, tensor]) => [stage, runtime.addressOf(tensor)] as const));
@@ -200,13 +203,18 @@ export class CpuKernel implements AttentionKernel {
     }
   }
 
+  /** Neighbouring channels, and keys as they are to be combined. */
+  #readsInPlace({ keysTransformed, request }: BoundCall, { key, value }: Operands): boolean {
+    return key.strides[3] === 1 && value.strides[3] === 1 && (keysTransformed || request.variant.scoring.keyTransforms.length === 0);
+  }
+
   #writer({ plan, layouts, program }: Loaded, memory: CallMemory): CallWriter {
     return new CallWriter(plan, layouts, memory, program.functions);
   }
 
   #load(request: AttentionRequest, plan: Plan): Loaded {
     const layouts = layoutsOf(request, plan);
-    const names = ['packKeys', 'packValues', 'transformKeys', plan.path === 'online' ? 'prefill' : 'rows'];
+    const names = ['packKeys', 'packValues', 'transformKeys', plan.path === 'online' ? 'prefill' : 'rows', ...(plan.readsInPlace ? ['decode', 'mergeParts'] : [])];
     return { request, plan, layouts, program: this.#runtime.program(programKey(request, plan), names, () => emitProgram(request, plan, layouts)) };
   }
 

@@ -34,7 +34,7 @@ export function layoutsOf(request: AttentionRequest, plan: Plan): Layouts {
       'batch', 'tensorBatch', 'queryStart', 'keyStart', 'queryLength', 'keyLength', 'lastKey', 'queryPositions', 'keyPositions',
       'keys', 'keys.head', 'values', 'values.head', 'sinks', 'randomKeys', ...turns,
     ]),
-    task: words(['sequence', 'head', 'rows', 'rowCount', 'tiles', 'tileCount', 'next', 'observed', 'mass']),
+    task: words(['sequence', 'head', 'rows', 'rowCount', 'tiles', 'tileCount', 'next', 'observed', 'mass', 'workspace', 'splits']),
     packing: words(['sequence', 'keyHead', 'first', 'end']),
     tile: words(['first', 'end', 'low', 'high', 'mixed']),
   };

@@ -1,5 +1,5 @@
 import type { AttentionRequest, DType, Expression, ObservedStage } from '@heed/core';
-import { isProduct, partsOf, transformedWidth, walk } from '@heed/core';
+import { isProduct, partsOf, readsInput, transformedWidth, walk } from '@heed/core';
 import { requestDTypes } from '@heed/core/compute';
 import type { FloatStorage } from '@heed/runtime-wasm';
 import { mergingOf } from './merging.ts';
@@ -44,6 +44,12 @@ export interface Plan {
   readonly queryTables: readonly string[];
   /** Random streams, [seed uniform, stream], each with one key for each head. */
   readonly streams: readonly (readonly [seed: string, stream: number])[];
+  /** A second program for few queries, which reads keys and values where they lie instead of packing them. */
+  readonly readsInPlace: boolean;
+  /** Keys of one part when few queries share the cores; parts are merged in order (L14: by key length alone). */
+  readonly partKeys: number;
+  /** Most query rows, of all heads of a group, that one part keeps at hand. */
+  readonly partRows: number;
   /** Stages that this program writes instead of an output, and whether it adds up the weights of each key. */
   readonly observed: readonly ObservedStage[];
   readonly observesMass: boolean;
@@ -94,12 +100,22 @@ function planFor(request: AttentionRequest, machine: Machine, path: Plan['path']
     dtypes: { query: storageOf(dtypes.query), key: storageOf(dtypes.key), value: storageOf(dtypes.value), output: storageOf(dtypes.output) },
     queryTables: [...new Set(expressionsOfPairs(request).flatMap(queryTablesOf))],
     streams: streamsOf(request),
+    readsInPlace: path === 'online' && canReadInPlace(request, scoring, scoreDim),
+    partKeys: 512,
+    partRows: 16,
     observed: [],
     observesMass: false,
     partial: false,
     watchesScores: path === 'rows' || rule.kind !== 'softmax' || rule.score.kind !== 'input',
     countsKeys: path === 'rows' || rule.kind !== 'softmax',
   };
+}
+
+/** Rows are products of whole vectors, and nothing changes keys or values on the way. */
+function canReadInPlace(request: AttentionRequest, scoring: Plan['scoring'], scoreDim: number): boolean {
+  const { variant, valueDim } = request;
+  const readsHead = readsInput(variant.masking.allowed, 'head', 'keyHead');
+  return scoring === 'product' && scoreDim % 4 === 0 && valueDim % 4 === 0 && variant.aggregation.prepare.kind === 'input' && !readsHead && expressionsOfPairs(request).every((expression) => queryTablesOf(expression).length === 0);
 }
 
 /** One walk is enough when weights, or their numerators, follow from one score and the running statistics. */

@@ -28,6 +28,36 @@ export function scheduleOf(call: BoundCall, plan: Plan): readonly BlockTask[] {
   return tasks.map((task) => ({ task, cost: costOf(task) })).sort((a, b) => b.cost - a.cost).map(({ task }) => task);
 }
 
+/** A part of the keys of one key head, for the query rows of all heads that read it. */
+export interface PartTask extends BlockTask {
+  /** Number of the part among those of its key head, and how many there are. */
+  readonly part: number;
+  readonly parts: number;
+}
+
+/**
+ * Parts of a call with few queries, in the order of their workspaces; null where blocks of queries are better. How keys are split depends on their number alone.
+ */
+export function partsOfCall(call: BoundCall, plan: Plan): readonly PartTask[] | null {
+  const group = call.heads / call.keyHeads;
+  const few = call.sequences.every(({ queryRows }) => queryRows * group <= plan.partRows);
+  if (!plan.readsInPlace || !few || call.blocks !== null) return null;
+  const tasks: PartTask[] = [];
+  const classes = classifyTiles(call, { blockQuery: plan.partRows, blockKey: plan.stepKey });
+  for (const [index, sequence] of call.sequences.entries()) {
+    if (sequence.queryRows === 0) continue;
+    // Rows of padding would need a list of their own.
+    if (sequence.queryLength < sequence.queryRows) return null;
+    const tiles = keyTiles(classes, classes.shape[0] === 1 ? 0 : index, 0, 0, sequence, plan);
+    const parts = Math.max(1, Math.ceil(sequence.keyLength / plan.partKeys));
+    const lists = Array.from({ length: parts }, (_, part) => tiles.filter(({ first }) => Math.floor(first / plan.partKeys) === part));
+    for (let keyHead = 0; keyHead < call.keyHeads; keyHead += 1) {
+      lists.forEach((own, part) => tasks.push({ sequence: index, head: keyHead, rows: range(0, sequence.queryRows), tiles: own, part, parts }));
+    }
+  }
+  return tasks;
+}
+
 /** Pairs that are computed for a task. */
 export function costOf({ rows, tiles }: BlockTask): number {
   return rows.length * (1 + tiles.reduce((sum, { first, end }) => sum + end - first, 0));

@@ -18,7 +18,7 @@ export interface Parts {
 
 /** Locals of a task: its record, its thread's scratch by name, and where keys and values of its head lie. */
 export interface Task {
-  readonly record: Readonly<Record<'sequence' | 'head' | 'rows' | 'rowCount' | 'tiles' | 'tileCount' | 'next' | 'observed' | 'mass', Local<'i32'>>>;
+  readonly record: Readonly<Record<'sequence' | 'head' | 'rows' | 'rowCount' | 'tiles' | 'tileCount' | 'next' | 'observed' | 'mass' | 'workspace' | 'splits', Local<'i32'>>>;
   readonly scratch: Readonly<Record<keyof ReturnType<typeof scratchOf>, Local<'i32'>>>;
   readonly keys: Local<'i32'>;
   readonly values: Local<'i32'>;
@@ -26,7 +26,7 @@ export interface Task {
 
 export function readTask(f: FunctionBuilder, { plan, layouts }: Emission, task: Local<'i32'>, call: Local<'i32'>, base: Local<'i32'>): Task {
   const address = f.let('taskRecord', i32.add(word(call, layouts.call.offset('tasks')), i32.mul(task, layouts.task.bytes)));
-  const record = readWords(f, address, layouts.task, ['sequence', 'head', 'rows', 'rowCount', 'tiles', 'tileCount', 'next', 'observed', 'mass']);
+  const record = readWords(f, address, layouts.task, ['sequence', 'head', 'rows', 'rowCount', 'tiles', 'tileCount', 'next', 'observed', 'mass', 'workspace', 'splits']);
   const keyHead = f.let('keyHead', i32.div_u(record.head, word(call, layouts.call.offset('group'))));
   const of = (name: 'keys' | 'values'): Local<'i32'> => f.let(name, i32.add(word(record.sequence, layouts.sequence.offset(name)), i32.mul(keyHead, word(record.sequence, layouts.sequence.offset(`${name}.head`)))));
   const offsets: readonly (readonly [string, number])[] = Object.entries({ ...scratchOf(plan) });
@@ -34,18 +34,18 @@ export function readTask(f: FunctionBuilder, { plan, layouts }: Emission, task: 
   return { record, scratch: scratch as Task['scratch'], keys: of('keys'), values: of('values') };
 }
 
-/** Fresh statistics and sums for `groups` groups of four rows. */
-export function clearBlock(f: FunctionBuilder, { plan }: Emission, states: Local<'i32'>, sums: Local<'i32'>, factors: Local<'i32'>): void {
+/** Fresh statistics and sums. */
+export function clearBlock(f: FunctionBuilder, { plan }: Emission, states: Local<'i32'>, sums: Local<'i32'>, factors: Local<'i32'>, rows: number = plan.blockQuery): void {
   const place = f.local('place', 'i32');
-  f.for(place, { to: plan.blockQuery * stateWords.bytes, step: stateWords.bytes, atLeastOnce: true }, () => {
+  f.for(place, { to: rows * stateWords.bytes, step: stateWords.bytes, atLeastOnce: true }, () => {
     const state = f.let('state', i32.add(states, place));
     f.do(v128.store(state, minusInfinity(), stateWords.largest));
     for (const offset of [stateWords.sum, stateWords.count, stateWords.poison]) f.do(v128.store(state, constantF32x4(0), offset));
   });
-  f.for(place, { to: plan.blockQuery * valueRowBytes(plan), step: 16, atLeastOnce: true }, () => {
+  f.for(place, { to: rows * valueRowBytes(plan), step: 16, atLeastOnce: true }, () => {
     f.do(v128.store(i32.add(sums, place), constantF32x4(0)));
   });
-  f.for(place, { to: plan.blockQuery * 4, step: 4, atLeastOnce: true }, () => {
+  f.for(place, { to: rows * 4, step: 4, atLeastOnce: true }, () => {
     f.do(f32.store(i32.add(factors, place), 1));
   });
 }

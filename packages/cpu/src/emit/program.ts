@@ -3,6 +3,7 @@ import { ModuleBuilder } from '@heed/runtime-wasm';
 import type { Layouts } from '../layouts.ts';
 import type { Plan } from '../plan.ts';
 import type { Emission } from './context.ts';
+import { emitDecode } from './decode.ts';
 import { emitFinish, storeRow } from './finish.ts';
 import { emitGuard } from './guard.ts';
 import { emitPackKeys, emitPackValues, emitTransformKeys } from './pack.ts';
@@ -29,8 +30,11 @@ export function emitProgram(request: AttentionRequest, plan: Plan, layouts: Layo
   const values = emitValues(emission, plan.path === 'online' && request.variant.normalization.rule.kind === 'softmax');
   const guard = emitGuard(emission, values);
   const finish = emitFinish(emission);
-  if (plan.path === 'online') emitPrefill(emission, { loadQueries, scores, values, guard, weigh: emitWeigh(emission), finish });
-  else {
+  if (plan.path === 'online') {
+    const weigh = emitWeigh(emission);
+    emitPrefill(emission, { loadQueries, scores, values, guard, weigh, finish });
+    if (plan.readsInPlace) emitDecode(emission, { loadQueries, weigh, values, guard, finish });
+  } else {
     const [settle, normalizeRow, reweigh, reduce] = [emitSettle(emission), emitNormalizeRow(emission), emitReweigh(emission), emitReduce(emission)];
     emitRows(emission, { loadQueries, scores, values, guard, settle, normalizeRow, reweigh, reduce, finish });
   }
