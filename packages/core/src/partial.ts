@@ -86,23 +86,27 @@ function vanishes(expression: Expression): boolean {
  * Joins partial results over disjoint key sets, in the order given, so that the same shards always give the same bits.
  * An empty shard changes nothing; −∞ meets −∞ without NaN.
  *
- * @throws AttentionError `invalid-argument` for no partials, or partials of different classes or shapes
+ * @throws AttentionError `invalid-argument` for no partials, or partials of different classes, shapes or statistics; `foreign-tensor` for those of a device
  */
-export function merge(partials: readonly HostPartial[]): HostPartial {
-  const [first, ...others] = partials;
+export function merge(partials: readonly Partial[]): HostPartial {
+  const [first, ...others] = partials.map(partialOnHost);
   if (first === undefined) throw new AttentionError('invalid-argument', 'Got no partial results.', 'Pass at least one.');
   return others.reduce(mergeTwo, first);
 }
 
+function partialOnHost({ mergeClass, accumulator, statistics }: Partial): HostPartial {
+  return { mergeClass, accumulator: onHost('accumulator', accumulator), statistics: Object.fromEntries(Object.entries(statistics).map(([name, each]) => [name, onHost(name, each)])) };
+}
+
+/** `logSumExp [1, 8, 16, 64] with logSumExp`: partials merge when this is the same. */
+function describe({ mergeClass, accumulator, statistics }: HostPartial): string {
+  return `class ${mergeClass} [${accumulator.shape.join(', ')}] with ${Object.keys(statistics).sort().join(', ')}`;
+}
+
 function mergeTwo(left: HostPartial, right: HostPartial): HostPartial {
   const shape = left.accumulator.shape;
-  if (left.mergeClass !== right.mergeClass || shape.join() !== right.accumulator.shape.join()) {
-    throw new AttentionError(
-      'invalid-argument',
-      `Got partials of class ${left.mergeClass} [${shape.join(', ')}] and ${right.mergeClass} [${right.accumulator.shape.join(', ')}].`,
-      'Merge partials of one request and one set of queries.',
-    );
-  }
+  const [one, other] = [describe(left), describe(right)];
+  if (one !== other) throw new AttentionError('invalid-argument', `Got partials of ${one} and of ${other}.`, 'Merge partials of one request and one set of queries.');
   const a = toFloat64(left.accumulator);
   const b = toFloat64(right.accumulator);
   const dim = shape[3] ?? 1;
@@ -161,11 +165,18 @@ function weighted(a: number, logA: number, b: number, logB: number): number {
  * Applies what comes once, at the end: sink, division, finish (L13).
  *
  * @param request the request that the partials were computed for
+ * @param given   the merged partial
  * @param inputs  the call's queries, tables, uniforms and positions; its keys may be any shard
  * @returns host tensors: output in the request's output dtype, logSumExp in f64
+ * @throws AttentionError `invalid-argument` for a partial of another request or other queries; those of {@link bind}
  */
-export function finalize(request: AttentionRequest, partial: HostPartial, inputs: AttentionInputs): AttentionOutputs<HostTensor> {
+export function finalize(request: AttentionRequest, given: Partial, inputs: AttentionInputs): AttentionOutputs<HostTensor> {
   const call = bind(request, inputs);
+  const partial = partialOnHost(given);
+  const merging = mergeClassOf(request.variant);
+  if (!('mergeClass' in merging) || merging.mergeClass !== partial.mergeClass || call.outputShape.join() !== partial.accumulator.shape.join()) {
+    throw new AttentionError('invalid-argument', `Got a partial of ${describe(partial)} for outputs [${call.outputShape.join(', ')}] of ${'refusal' in merging ? 'a variant that does not merge' : `class ${merging.mergeClass}`}.`, 'Pass the request and the queries that it was computed for.');
+  }
   const { rule } = request.variant.normalization;
   const { finish } = request.variant.aggregation;
   const place = new Place(call, hostTables(call.tables));

@@ -79,6 +79,27 @@ describe('L13: shards merge to the whole', () => {
     expect(bits(merge([...others, empty!]))).toEqual(bits(merge(others)));
   });
 
+  test('partials of different requests are told apart, when merged and when finalized', async () => {
+    const { partials: [softmaxPartial], request, inputs } = await split({}, {}, [2]);
+    const { partials: [linear] } = await split({ normalization: rowSum() }, {}, [2]);
+    const { partials: [plainSum] } = await split({ normalization: none() }, {}, [2]);
+    const code = { code: 'invalid-argument' };
+    const thrown = (work: () => unknown): unknown => {
+      try {
+        work();
+        return 'accepted';
+      } catch (error) {
+        return error;
+      }
+    };
+    expect(thrown(() => merge([]))).toMatchObject(code);
+    expect(thrown(() => merge([softmaxPartial!, linear!]))).toMatchObject(code);
+    expect(thrown(() => merge([linear!, plainSum!]))).toMatchObject(code);
+    expect(thrown(() => finalize(request, linear!, inputs))).toMatchObject(code);
+    expect(thrown(() => finalize(request, softmaxPartial!, { ...inputs, query: slice(query, 2, 0, 3) }))).toMatchObject(code);
+    expect(thrown(() => finalize(requestOf({ normalization: sparsemax() }), softmaxPartial!, inputs))).toMatchObject(code);
+  });
+
   test('what cannot merge says so', async () => {
     for (const stages of [{ normalization: sparsemax() }, { normalization: entmax(1.5) }, { normalization: hardMax() }, { aggregation: maximum() }, { normalization: rowSum(), aggregation: laser() }, { normalization: softmax().reweighBy(reweighing('square', ({ weight }) => weight.mul(weight))) }]) {
       expect(mergeClassOf(attention(stages))).toHaveProperty('refusal');
