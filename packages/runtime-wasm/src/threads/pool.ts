@@ -73,6 +73,11 @@ export class WorkerPool {
     this.#startWorkers();
   }
 
+  /** Threads that run or are starting, the calling one included. */
+  get present(): number {
+    return 1 + this.#workers.length;
+  }
+
   /** Threads that have started, the calling one included. */
   get running(): number {
     return 1 + this.#workers.filter(({ ready }) => ready).length;
