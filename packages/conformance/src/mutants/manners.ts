@@ -88,7 +88,7 @@ export const mannersMutants: readonly Mutant[] = [
       },
     }),
   })),
-  mutant({ name: 'lock-leaked', plan: 'an error leaves the lock taken: later calls never answer', names: ['errors/input', 'errors/many'], controls: ['golden', 'L4', 'L7'] }, () => {
+  mutant({ name: 'lock-leaked', plan: 'an error leaves the lock taken: later calls never answer', names: ['errors/input', 'errors/many'], controls: ['golden', 'L5', 'L7'] }, () => {
     let locked = false;
     const guarded = (kernel: AttentionKernel): Partial<AttentionKernel> => ({
       run: async (inputs, options) => {
@@ -101,7 +101,7 @@ export const mannersMutants: readonly Mutant[] = [
     });
     return { kernel: guarded };
   }),
-  mutant({ name: 'poisoned-by-error', plan: 'after an error every call is refused', names: ['errors/input', 'L17', 'errors/many'], controls: ['golden', 'L4', 'L7'] }, () => ({
+  mutant({ name: 'poisoned-by-error', plan: 'after an error every call is refused', names: ['errors/input', 'L17', 'errors/many'], controls: ['golden', 'L5', 'L7'] }, () => ({
     kernel: (kernel) => {
       let broken = false;
       return {
@@ -135,7 +135,7 @@ export const mannersMutants: readonly Mutant[] = [
       },
     }),
   })),
-  mutant({ name: 'untyped-errors', plan: 'throws plain errors', names: ['errors/input', 'errors/typed'], controls: ['golden', 'L4', 'L7'] }, () => ({
+  mutant({ name: 'untyped-errors', plan: 'throws plain errors', names: ['errors/input', 'errors/typed'], controls: ['golden', 'L5', 'L7'] }, () => ({
     kernel: (kernel) => ({
       run: (inputs, options) =>
         kernel.run(inputs, options).catch((error: unknown) => {
