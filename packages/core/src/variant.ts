@@ -3,6 +3,7 @@ import { join, printTable } from './expression/declarations.ts';
 import type { Expression } from './expression/node.ts';
 import { readsInput } from './expression/node.ts';
 import { print } from './expression/print.ts';
+import type { Slot } from './expression/scope.ts';
 import { checkExpression, slots } from './expression/scope.ts';
 import { AttentionError } from './errors.ts';
 import { show } from './show.ts';
@@ -80,26 +81,35 @@ function checkGiven(stages: object): void {
 }
 
 function checkStages(variant: Stages): void {
-  const { scoring, masking, normalization, aggregation } = variant;
+  const { scoring } = variant;
+  const { rule } = variant.normalization;
   for (const transform of [...scoring.queryTransforms, ...scoring.keyTransforms]) {
     for (const expression of expressionsOf(transform)) checkExpression(expression, 'transform', 'f32', variant);
   }
-  checkExpression(scoring.combine, 'combine', 'f32', variant);
   if (scoring.scale.kind !== 'uniform' && scoring.scale.kind !== 'constant') throw new AttentionError('invalid-variant', `The scale is ${print(scoring.scale)}.`, 'Expected a uniform or a constant.');
-  for (const modifier of scoring.modifiers) checkExpression(modifier.expression, 'modify', 'f32', variant);
-  checkExpression(masking.allowed, 'mask', 'bool', variant);
-  const { rule } = normalization;
-  checkExpression(rule.score, 'normalize', 'f32', variant);
-  if (rule.kind === 'softmax' && rule.sink !== null) checkRowWide('sink', rule.sink, variant);
-  if (rule.kind === 'rowSum') checkRowWide('epsilon', rule.epsilon, variant);
-  checkExpression(normalization.reweigh, 'reweigh', 'f32', variant);
-  checkExpression(aggregation.prepare, 'prepare', 'f32', variant);
-  checkExpression(aggregation.finish, 'finish', 'f32', variant);
+  for (const [slot, expression] of pairExpressions(variant)) checkExpression(expression, slot, slot === 'mask' ? 'bool' : 'f32', variant);
+  if (rule.kind === 'softmax' && rule.sink !== null) checkRowWide('sink', rule.sink);
+  if (rule.kind === 'rowSum') checkRowWide('epsilon', rule.epsilon);
+}
+
+/** Every expression of a variant outside of transforms, with the slot where it stands, in the order of the pipeline. */
+export function pairExpressions({ scoring, masking, normalization, aggregation }: Pick<AttentionVariant, 'scoring' | 'masking' | 'normalization' | 'aggregation'>): readonly (readonly [Slot, Expression])[] {
+  const { rule, reweigh } = normalization;
+  return [
+    ['combine', scoring.combine],
+    ...scoring.modifiers.map(({ expression }) => ['modify', expression] as const),
+    ['mask', masking.allowed],
+    ['normalize', rule.score],
+    ...(rule.kind === 'softmax' && rule.sink !== null ? [['normalize', rule.sink] as const] : []),
+    ...(rule.kind === 'rowSum' ? [['normalize', rule.epsilon] as const] : []),
+    ['reweigh', reweigh],
+    ['prepare', aggregation.prepare],
+    ['finish', aggregation.finish],
+  ];
 }
 
 /** One number for a whole row, which shards apply once at the end: it may follow the head and nothing else. */
-function checkRowWide(name: string, expression: Expression, variant: Stages): void {
-  checkExpression(expression, 'normalize', 'f32', variant);
+function checkRowWide(name: string, expression: Expression): void {
   if (readsInput(expression, ...slots.normalize.filter((input) => input !== 'head'))) throw new AttentionError('invalid-variant', `The ${name} is ${print(expression)}.`, 'It may read the head, tables and uniforms only (L7).');
 }
 

@@ -6,6 +6,7 @@ import type { Slot } from '../expression/scope.ts';
 import type { RowTransform } from '../stages/transforms/transform.ts';
 import { transformedWidth } from '../stages/transforms/transform.ts';
 import type { AttentionVariant } from '../variant.ts';
+import { expressionsOf, pairExpressions } from '../variant.ts';
 
 /** Where an expression of a variant stands, and how wide the rows are whose channels it sees. */
 export interface Site {
@@ -41,7 +42,7 @@ export function structureOf(request: AttentionRequest): Structure {
   const query = transformSites('query', variant.scoring.queryTransforms, request.queryDim);
   const key = transformSites('key', variant.scoring.keyTransforms, request.keyDim);
   const transforms = [...query.sites, ...key.sites];
-  const sites = [...transforms.flatMap(expressionsOfTransform), ...pairSites(variant, query.width, request.valueDim)];
+  const sites = [...transforms.flatMap(transformExpressions), ...pairSites(variant, query.width, request.valueDim)];
   return {
     queryWidth: query.width,
     keyWidth: key.width,
@@ -71,37 +72,12 @@ function readsPosition(expression: Expression): boolean {
   return false;
 }
 
-function expressionsOfTransform({ side, transform, width }: TransformSite): readonly Site[] {
-  const at = (expression: Expression): Site => ({ slot: 'transform', side, expression, width });
-  switch (transform.kind) {
-    case 'projection':
-      return [];
-    case 'norm':
-      return [transform.epsilon, transform.gain, transform.shift].filter((part) => part !== null).map(at);
-    case 'rope':
-      return [at(transform.base), at(transform.magnitude)];
-    case 'elementwise':
-      return [at(transform.expression)];
-    case 'featureMap':
-      return transform.map.rule === 'cosformer' ? [at(transform.map.horizon)] : [];
-  }
+function transformExpressions({ side, transform, width }: TransformSite): readonly Site[] {
+  return expressionsOf(transform).map((expression) => ({ slot: 'transform', side, expression, width }));
 }
 
 function pairSites(variant: AttentionVariant, scoreDim: number, valueDim: number): readonly Site[] {
-  const { scoring, masking, normalization, aggregation } = variant;
-  const { rule } = normalization;
-  const at = (slot: Slot, expression: Expression, width = 0): Site => ({ slot, side: null, expression, width });
-  return [
-    at('combine', scoring.combine, scoreDim),
-    ...scoring.modifiers.map((modifier) => at('modify', modifier.expression)),
-    at('mask', masking.allowed),
-    at('normalize', rule.score),
-    ...(rule.kind === 'softmax' && rule.sink !== null ? [at('normalize', rule.sink)] : []),
-    ...(rule.kind === 'rowSum' ? [at('normalize', rule.epsilon)] : []),
-    at('reweigh', normalization.reweigh),
-    at('prepare', aggregation.prepare, valueDim),
-    at('finish', aggregation.finish, valueDim),
-  ];
+  return pairExpressions(variant).map(([slot, expression]) => ({ slot, side: null, expression, width: slot === 'combine' ? scoreDim : slot === 'prepare' || slot === 'finish' ? valueDim : 0 }));
 }
 
 /** True unless the declarations alone show that every read is in range and every divisor positive. */
