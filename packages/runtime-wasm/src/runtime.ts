@@ -122,7 +122,7 @@ export class WasmRuntime implements Runtime {
     const single = this.features.threads ? 'one thread, as asked' : 'one thread: SharedArrayBuffer is missing (a page must be cross-origin isolated)';
     return [
       `WebAssembly, ${wide ? '256-bit vectors packed from pairs' : '128-bit vectors'}, ${fused ? 'fused multiply-add' : 'multiply, then add'}.`,
-      shared ? `${this.threads} threads, the calling one included.` : `${single[0]?.toUpperCase() ?? ''}${single.slice(1)}.`,
+      shared ? `${this.threads} ${this.threads === 1 ? 'thread' : 'threads'}, the calling one included.` : `${single[0]?.toUpperCase() ?? ''}${single.slice(1)}.`,
       ...(this.#pool.startFailure === '' ? [] : [this.#pool.startFailure]),
       `Wide vectors: ${this.wide.reason}`,
     ];

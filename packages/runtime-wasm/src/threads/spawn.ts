@@ -67,7 +67,9 @@ function spawnWebWorker({ ready, dead }: WorkerEvents): SpawnedWorker {
   const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module', name: 'heed' });
   worker.onmessage = ready;
   worker.onerror = (event) => {
-    dead(event.message === '' ? 'the worker file could not be loaded' : event.message);
+    // Without a message where the file could not be loaded.
+    const { message = '' } = event as Partial<ErrorEvent>;
+    dead(message === '' ? 'its file could not be loaded; it has to lie beside the program, as @heed/runtime-wasm/worker' : message);
   };
   return worker;
 }
