@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { AttentionInputs, AttentionRequest, AttentionStages, HostPartial, HostTensor } from '../../src/index.ts';
 import {
-  additiveBias, alibi, attention, causal, dropout, entmax, eluFeatures, gumbel, hardMax, laser, maximum, none, outputGate, positionWeight, relu, reluSquared, reweighing, rope, rowSum,
+  additiveBias, alibi, attention, causal, dropout, entmax, eluFeatures, gumbel, hardMax, laser, maximum, none, outputGate, positionWeight, relu, reluSquared, restride, reweighing, rope, rowSum,
   scaledDot, sigmoid, slice, softmax, softmaxOffByOne, sparsemax, tensor, toFloat64, weightedSum, window,
 } from '../../src/index.ts';
 import { finalize, mergeClassOf, merge } from '../../src/compute.ts';
@@ -124,5 +124,13 @@ describe('L14: random numbers follow the sequence, the head and the positions', 
     expect(toFloat64(head.output).slice(0, queryLength * valueDim)).toEqual(rowsOf(0, 1, 0, queryLength));
     const last = await kernel.run({ ...inputs, query: slice(query, 2, 3, 4), queryOffset: 4 });
     expect(toFloat64(last.output).slice(0, valueDim)).toEqual(rowsOf(0, 0, 3, 4));
+  });
+
+  test('equal rows of two sequences, two heads or two positions get numbers of their own', async () => {
+    const repeated = (source: HostTensor): HostTensor => restride(source, [2, 2, 2, source.shape[3]!], [0, 0, 0, 1]);
+    const manyKeys = (source: HostTensor): HostTensor => restride(source, [2, 1, keyLength, source.shape[3]!], [0, 0, source.strides[2]!, 1]);
+    const { output } = await kernel.run({ query: repeated(query), key: manyKeys(key), value: manyKeys(value), queryOffset: 1 });
+    const rows = Array.from({ length: 8 }, (_, row) => toFloat64(output).slice(row * valueDim, (row + 1) * valueDim).join());
+    expect(new Set(rows).size).toBe(8);
   });
 });
