@@ -20,11 +20,14 @@ export interface DecodeParts {
 
 /** Query rows, of all heads of a group, that meet each key as it is read. */
 const rows = 4;
-/** Keys whose products run side by side. */
-const keys = 4;
+/** Keys whose products run side by side: with the rows they fill eight of sixteen registers, which leaves room for what they are made of. */
+const keys = 2;
+/** In sums of values the same eight registers are two rows of sixteen channels: a whole cache line of a value row at once. */
+const valueRows = 2;
+const valueVectors = 4;
 
 /**
- * readScores(queries, key, rowBytes, last, width, groups, target): products of query rows with keys where they lie, four by four, channels in the lanes.
+ * readScores(queries, key, rowBytes, last, width, groups, target): products of four query rows with two keys where they lie, channels in the lanes.
  * Keys past `last` (counted from the tile's first) repeat it.
  */
 function emitReadScores({ module, plan }: Emission): Callee {
@@ -62,12 +65,34 @@ function emitReadScores({ module, plan }: Emission): Callee {
             });
           });
         });
-        sums.forEach((row, index) => {
-          f.do(v128.store(tile, sumOfEach(f, row), index * scoreRowBytes(plan)));
-        });
+        for (let index = 0; index < rows; index += 2) {
+          const both = f.let('both', sumOfEach(f, [...(sums[index] ?? []), ...(sums[index + 1] ?? [])]));
+          f.do(v128.store64_lane(tile, both, 0, index * scoreRowBytes(plan)));
+          f.do(v128.store64_lane(tile, both, 1, (index + 1) * scoreRowBytes(plan)));
+        }
         f.set(left, i32.add(left, rows * queryRowBytes(plan)));
         f.set(tile, i32.add(tile, rows * scoreRowBytes(plan)));
       });
+    });
+  });
+}
+
+/**
+ * touch(address, rowBytes, count): reads one word of every cache line of `count` rows of `bytes` bytes. Computation between loads keeps only few lines on their way
+ * from memory; a walk that does nothing else keeps as many as there can be, and the rows then wait in the second cache.
+ */
+function emitTouch({ module }: Emission, name: string, bytes: number): Callee {
+  return module.function(name, { parameters: { address: 'i32', rowBytes: 'i32', count: 'i32' } }, (f, { address, rowBytes, count }) => {
+    const [row, line] = [f.local('row', 'i32'), f.local('line', 'i32')];
+    const whole = Math.floor(bytes / 256) * 256;
+    f.for(row, { to: count }, () => {
+      if (whole > 0) {
+        f.for(line, { to: whole, step: 256, atLeastOnce: true }, () => {
+          for (let offset = 0; offset < 256; offset += 64) f.do(i32.load8_u(i32.add(address, line), offset));
+        });
+      }
+      for (let offset = whole; offset < bytes; offset += 64) f.do(i32.load8_u(address, offset));
+      f.set(address, i32.add(address, rowBytes));
     });
   });
 }
@@ -91,7 +116,7 @@ function emitReadValues({ module, plan, request }: Emission, scaled: boolean): C
     const [left, right, end, group] = [f.local('left', 'i32'), f.local('right', 'i32'), f.local('end', 'i32'), f.local('group', 'i32')];
     const spread = f.local('spread', 'v128');
     const panel = (from: number, vectors: number): void => {
-      const sums = declareSums(f, rows, vectors * 4);
+      const sums = declareSums(f, valueRows, vectors * 4);
       const columns = f.localArray('column', 'v128', vectors);
       const [weightRow, factor, tile] = [f.let('weightRow', weights), f.let('factor', factors), f.let('tile', i32.add(target, from * 4))];
       f.for(group, { to: groups, atLeastOnce: true }, () => {
@@ -121,13 +146,13 @@ function emitReadValues({ module, plan, request }: Emission, scaled: boolean): C
           f.brIf(again, i32.lt_u(left, end));
         });
         sums.forEach((row, index) => row.forEach((sum, part) => f.do(v128.store(tile, sum, index * valueRowBytes(plan) + part * 16))));
-        f.set(weightRow, i32.add(weightRow, rows * scoreRowBytes(plan)));
-        f.set(factor, i32.add(factor, rows * 4));
-        f.set(tile, i32.add(tile, rows * valueRowBytes(plan)));
+        f.set(weightRow, i32.add(weightRow, valueRows * scoreRowBytes(plan)));
+        f.set(factor, i32.add(factor, valueRows * 4));
+        f.set(tile, i32.add(tile, valueRows * valueRowBytes(plan)));
       });
     };
     const vectors = request.valueDim / 4;
-    for (let vector = 0; vector < vectors; vector += 2) panel(vector * 4, Math.min(2, vectors - vector));
+    for (let vector = 0; vector < vectors; vector += valueVectors) panel(vector * 4, Math.min(valueVectors, vectors - vector));
   });
 }
 
@@ -141,6 +166,8 @@ export function emitDecode(emission: Emission, parts: DecodeParts): void {
   const isSoftmax = request.variant.normalization.rule.kind === 'softmax';
   const readScores = emitReadScores(emission);
   const readValues = emitReadValues(emission, isSoftmax);
+  const touchKeys = emitTouch(emission, 'touchKeys', plan.scoreDim * storageBytes[plan.dtypes.key]);
+  const touchValues = emitTouch(emission, 'touchValues', plan.valueDim * storageBytes[plan.dtypes.value]);
   module.function('decode', { parameters: { task: 'i32', call: 'i32', scratch: 'i32' }, export: true }, (f, { task, call, scratch: base }) => {
     const { record, scratch } = readTask(f, emission, task, call, base);
     const { sequence, head: keyHead, rows: list, rowCount } = record;
@@ -148,6 +175,7 @@ export function emitDecode(emission: Emission, parts: DecodeParts): void {
     const firstHead = f.let('firstHead', i32.mul(keyHead, group));
     const total = f.let('total', i32.mul(group, rowCount));
     const fours = f.let('fours', i32.div_u(i32.add(total, 3), 4));
+    const pairs = f.let('pairs', i32.div_u(i32.add(total, valueRows - 1), valueRows));
     const states = record.workspace;
     const sums = f.let('sums', i32.add(states, plan.partRows * stateWords.bytes));
     const [member, row] = [f.local('member', 'i32'), f.local('firstRow', 'i32')];
@@ -171,6 +199,7 @@ export function emitDecode(emission: Emission, parts: DecodeParts): void {
       const width = f.let('width', i32.sub(end, first));
       const key = rowAddress(f, emission, 'key', call, sequence, keyHead, first);
       const value = rowAddress(f, emission, 'value', call, sequence, keyHead, first);
+      f.do(callTo(touchKeys, key, keyRowBytes, i32.sub(high, first)));
       f.do(callTo(readScores, scratch.queries, key, keyRowBytes, i32.sub(lastKey, first), width, fours, scratch.scores));
       f.set(target, scratch.scores);
       f.if(mixed, () => {
@@ -191,7 +220,8 @@ export function emitDecode(emission: Emission, parts: DecodeParts): void {
           f.do(callTo(parts.guard.guarded, scratch.scores, target, scratch.values, width, total, fours, scratch.factors, sums, scratch.end));
         });
       }, () => {
-        f.do(callTo(readValues, target, value, valueBytes, width, fours, scratch.factors, sums));
+        f.do(callTo(touchValues, value, valueBytes, width));
+        f.do(callTo(readValues, target, value, valueBytes, width, pairs, scratch.factors, sums));
       });
       f.set(tile, i32.add(tile, layouts.tile.bytes));
     });
