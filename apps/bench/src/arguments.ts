@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { AttentionError } from '@heed/core';
 import { type BenchDtype, benchDtypes } from './dtypes.ts';
@@ -25,6 +26,8 @@ export interface Arguments {
   readonly backends: readonly string[] | null;
   /** Names of peers; null: all that are present. */
   readonly peers: readonly string[] | null;
+  /** Threads that each may use, the calling one included. */
+  readonly threads: number;
   /** Seconds to spend on measuring, all contenders together. */
   readonly seconds: number;
   /** Where the JSON goes besides bench-results; null: nowhere else. */
@@ -54,6 +57,7 @@ what to measure
 with what
   --backend <name>     ${backends ?? ''} (default all; may be repeated)
   --peer <name>        ${peers ?? ''} or none (default all; may be repeated)
+  --threads <n>        threads that each may use (default all of this machine, ${availableParallelism()})
   --seconds <n>        time to spend on measuring (default ${defaultSeconds})
 
 results go to bench-results/<time>.json and bench-results/<time>.html
@@ -91,6 +95,7 @@ export function parseArguments(argv: readonly string[]): Arguments {
     dtype,
     backends: values.backend ?? null,
     peers: values.peer === undefined ? null : values.peer.filter((peer) => peer !== 'none'),
+    threads: integer('threads', values.threads, 1) ?? availableParallelism(),
     seconds: integer('seconds', values.seconds, 1) ?? defaultSeconds,
     json: values.json ?? null,
   };
@@ -101,7 +106,7 @@ function read(argv: readonly string[]): { readonly values: Partial<Values> } {
   const args = argv[0] === '--' ? argv.slice(1) : [...argv];
   const text = { type: 'string' } as const;
   const list = { type: 'string', multiple: true } as const;
-  const options = { help: { type: 'boolean', short: 'h' }, suite: text, model: text, config: text, tensors: text, tokens: text, decode: text, batch: text, dtype: text, backend: list, peer: list, seconds: text, json: text } as const;
+  const options = { help: { type: 'boolean', short: 'h' }, suite: text, model: text, config: text, tensors: text, tokens: text, decode: text, batch: text, dtype: text, backend: list, peer: list, threads: text, seconds: text, json: text } as const;
   try {
     return parseArgs({ args, options, strict: true, allowPositionals: false });
   } catch (cause) {
@@ -121,6 +126,7 @@ interface Values {
   readonly dtype: string;
   readonly backend: readonly string[];
   readonly peer: readonly string[];
+  readonly threads: string;
   readonly seconds: string;
   readonly json: string;
 }

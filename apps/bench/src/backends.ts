@@ -1,26 +1,45 @@
-import { type AttentionRequest, type Backend, isHostTensor, type Tensor, toFloat64 } from '@heed/core';
+import { AttentionError, type AttentionRequest, type Backend, isHostTensor, type Tensor, toFloat64 } from '@heed/core';
 import { createReferenceBackend } from '@heed/core/reference';
 import type { Competitor, Prepared } from './competitor.ts';
-import type { CompetitorSource } from './competitors.ts';
+import type { CompetitorSource, StartOptions } from './competitors.ts';
 import type { Inputs } from './inputs.ts';
-import { javascriptLimit } from './limits.ts';
+import { javascriptLimit, type Limits, wasmLimits } from './limits.ts';
 import { tablesOf, variantOf } from './variants.ts';
 import type { Workload } from './workloads.ts';
 
 /** Every backend that `--backend` takes. Adding one is adding a row. */
 export const backendSources: readonly CompetitorSource[] = [
-  { name: 'reference', role: 'backend', start: () => competitorOf(createReferenceBackend(), javascriptLimit) },
+  { name: 'reference', role: 'backend', start: () => competitorOf(createReferenceBackend(), { about: 'float64, one thread.', limit: javascriptLimit }) },
+  { name: 'cpu', role: 'backend', start: async (options) => cpu('portable', options) },
+  { name: 'cpu-wide', role: 'backend', ownProcess: true, start: async (options) => cpu('wide', options) },
 ];
 
-/**
- * A heed backend as the bench sees it.
- *
- * @param limit which of the measured limits binds it
- */
-export function competitorOf(backend: Backend, limit: string): Competitor {
+/** The cpu backend with its own runtime; what it measures as limits is what its emitted code could reach. */
+async function cpu(vectors: 'portable' | 'wide', { threads }: StartOptions): Promise<Competitor> {
+  const [{ createWasmRuntime, measureLimits }, { createCpuBackend }] = await Promise.all([import('@heed/runtime-wasm'), import('@heed/cpu')]);
+  const runtime = await createWasmRuntime({ threads, vectors });
+  if (vectors === 'wide' && !runtime.wide.packed) {
+    await runtime.dispose();
+    throw new AttentionError('unsupported', runtime.wide.reason, "Measure 'cpu'.");
+  }
+  await runtime.ready();
+  const names = wasmLimits[vectors];
+  return {
+    ...competitorOf(await createCpuBackend({ runtime }), { about: runtime.describe().join(' '), limit: threads === 1 ? names.perCore : names.allCores }),
+    name: vectors === 'wide' ? 'cpu-wide' : 'cpu',
+    measureLimits: async (): Promise<Limits> => {
+      const { perCore, allCores } = await measureLimits(runtime);
+      return { [names.perCore]: perCore, ...(threads === 1 ? {} : { [names.allCores]: allCores }) };
+    },
+  };
+}
+
+/** A heed backend as the bench sees it. */
+export function competitorOf(backend: Backend, { about, limit }: Pick<Competitor, 'about' | 'limit'>): Competitor {
   return {
     name: backend.name,
     role: 'backend',
+    about,
     limit,
     refuses(workload) {
       const assessment = backend.assess(requestOf(workload), shapeOf(workload));

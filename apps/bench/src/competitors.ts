@@ -2,26 +2,52 @@ import { AttentionError } from '@heed/core';
 import type { Arguments } from './arguments.ts';
 import { backendSources } from './backends.ts';
 import type { Competitor } from './competitor.ts';
+import { inOwnProcess } from './own-process.ts';
 import { peerSources } from './peers/peers.ts';
+
+/** How a competitor is started. */
+export interface StartOptions {
+  /** Threads that each may use, the calling one included. */
+  readonly threads: number;
+}
 
 /** Something that can be started, by the name that the command line takes. */
 export interface CompetitorSource {
   readonly name: string;
   readonly role: Competitor['role'];
-  start(): Promise<Competitor> | Competitor;
+  /** It changes its process for good, so it gets one of its own. Default false. */
+  readonly ownProcess?: boolean;
+  /** Starts it in this process. Whatever it needs is loaded now, not before. */
+  start(options: StartOptions): Promise<Competitor> | Competitor;
 }
 
 /** Everything that can be measured: backends first. */
 export const competitorSources: readonly CompetitorSource[] = [...backendSources, ...peerSources];
 
 /**
- * Starts what the command line asks for, all of it when it says nothing.
+ * Starts what the command line asks for, all of it when it says nothing. What does not start stays in the list and refuses every workload,
+ * saying why.
  *
  * @throws AttentionError `invalid-argument` for a name that is not there
  */
-export async function startCompetitors({ backends, peers }: Pick<Arguments, 'backends' | 'peers'>): Promise<readonly Competitor[]> {
+export async function startCompetitors({ backends, peers, threads }: Pick<Arguments, 'backends' | 'peers' | 'threads'>): Promise<readonly Competitor[]> {
   const sources = [...chosen('backend', backends), ...chosen('peer', peers)];
-  return Promise.all(sources.map(async (source) => source.start()));
+  const started: Competitor[] = [];
+  // One after the other: some libraries look at what others have left in the global scope.
+  for (const source of sources) started.push(await startOrExplain(source, { threads }));
+  return started;
+}
+
+/** Starts one; if that fails, what stands in for it says so wherever it is asked. */
+export async function startOrExplain(source: CompetitorSource, options: StartOptions): Promise<Competitor> {
+  try {
+    return await (source.ownProcess === true ? inOwnProcess(source, options) : source.start(options));
+  } catch (error) {
+    const reason = `does not start here: ${error instanceof Error ? error.message : String(error)}`;
+    const { name, role } = source;
+    const refused = (): Promise<never> => Promise.reject(new AttentionError('unsupported', `${name} ${reason}`, 'Ask refuses() first.'));
+    return { name, role, about: reason, limit: null, refuses: () => reason, prepare: refused, dispose: () => Promise.resolve() };
+  }
 }
 
 function chosen(role: Competitor['role'], names: readonly string[] | null): readonly CompetitorSource[] {

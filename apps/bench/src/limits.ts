@@ -1,8 +1,10 @@
 /**
  * What this machine can do at most, measured at the start of a run. Every share of a limit in a report refers to one of these.
  *
- * A backend names the limit that binds it. The ones here bind plain JavaScript on one thread; a runtime with its own code brings its own.
+ * A competitor names the limit that binds it. The one here binds plain JavaScript on one thread; a runtime with its own code brings its own.
  */
+
+import type { Competitor } from './competitor.ts';
 
 /** Best rates seen. */
 export interface Limit {
@@ -16,25 +18,23 @@ export interface Limit {
   readonly copyGigabytesPerSecond: number;
 }
 
-/** Limits by the name that backends refer to. */
+/** Limits by the name that competitors refer to. */
 export type Limits = Readonly<Record<string, Limit>>;
 
-/** The limit of plain JavaScript; the one that is always measured. */
+/** The limit of plain JavaScript. */
 export const javascriptLimit = 'javascript';
 
-/** Measures one limit. Takes well under a second. */
-type MeasureLimit = () => Promise<Limit> | Limit;
+/** Limits of emitted WebAssembly: one core and all of them, with portable vectors and with wide ones. */
+export const wasmLimits = {
+  portable: { perCore: 'wasm, one core', allCores: 'wasm' },
+  wide: { perCore: 'wasm wide, one core', allCores: 'wasm wide' },
+} as const;
 
-/** Every limit that can be measured. A runtime with code of its own adds a row. */
-const limitSources: ReadonlyMap<string, MeasureLimit> = new Map([[javascriptLimit, measureJavascriptLimit]]);
-
-/** Measures the limits of these names, one after the other. */
-export async function measureLimits(names: Iterable<string>): Promise<Limits> {
+/** Measures every limit of these competitors, one after the other. */
+export async function measureLimits(competitors: readonly Pick<Competitor, 'limit' | 'measureLimits'>[]): Promise<Limits> {
   const limits: Record<string, Limit> = {};
-  for (const name of new Set(names)) {
-    const source = limitSources.get(name);
-    if (source !== undefined) limits[name] = await source();
-  }
+  if (competitors.some(({ limit }) => limit === javascriptLimit)) limits[javascriptLimit] = measureJavascriptLimit();
+  for (const competitor of competitors) Object.assign(limits, await competitor.measureLimits?.());
   return limits;
 }
 

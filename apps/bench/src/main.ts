@@ -38,8 +38,8 @@ async function main(argv: readonly string[]): Promise<number> {
   const progress = createProgress(process.stderr);
   try {
     progress.step('measuring the limits of this machine', 0);
-    const limits = await measureLimits(competitors.map(({ limit }) => limit));
-    const report = await runPlan({ ...work, competitors, machine: describeMachine(), limits, seconds: asked.seconds, progress, probePeakBytes: (workload, competitor) => probePeakBytes({ argv, workload, competitor }) });
+    const limits = await measureLimits(competitors);
+    const report = await runPlan({ ...work, competitors, machine: describeMachine(), limits, seconds: asked.seconds, progress, probePeakBytes: (probe) => probePeakBytes({ argv, ...probe }) });
     console.log(renderTable(report));
     console.log(`written: ${(await writeReport(report, asked.json)).join(', ')}`);
     return report.outcomes.some(({ role, verdict }) => role === 'backend' && verdict?.passed === false) ? 1 : 0;

@@ -4,6 +4,7 @@
  * First right, then fast: a contender whose error exceeds the tolerance is not timed.
  */
 
+import { setTimeout } from 'node:timers/promises';
 import type { Bound } from '@heed/conformance';
 
 /** What a comparison with the reference found. */
@@ -27,6 +28,10 @@ export interface Contender {
   readonly verdict: Verdict;
   /** Does the work once and resolves when the result is complete. */
   run(): Promise<void> | void;
+  /** Does the work so many times and resolves to the milliseconds that took, where the caller's clock would count more. */
+  time?(calls: number): Promise<number>;
+  /** Milliseconds for which it keeps a core busy after its work. They count as its own. Default 0. */
+  readonly restMilliseconds?: number;
 }
 
 /** Times of one call in milliseconds. */
@@ -94,7 +99,7 @@ class Clock {
 
   async sample(contender: Contender): Promise<void> {
     const spent = await time(contender, this.#repeats, this.#now);
-    this.#left -= spent;
+    this.#left -= spent + (await rest(contender));
     this.samples.push(spent / this.#repeats);
   }
 }
@@ -102,17 +107,26 @@ class Clock {
 /** Two calls, of which the second tells how many calls make a sample; a call that takes most of the budget is its own sample. */
 async function warmUp(contender: Contender, budget: number, minSample: number, now: () => number): Promise<Clock> {
   const first = await time(contender, 1, now);
+  await rest(contender);
   if (first > budget / 4) {
     const clock = new Clock(1, budget - first, now);
     clock.samples.push(first);
     return clock;
   }
   const second = await time(contender, 1, now);
+  await rest(contender);
   const repeats = Math.max(1, Math.ceil(minSample / Math.max(second, minSample / 1000)));
   return new Clock(repeats, budget - first - second, now);
 }
 
+/** Lets the threads of a contender fall asleep, so that the next one finds every core free. */
+async function rest({ restMilliseconds = 0 }: Contender): Promise<number> {
+  if (restMilliseconds > 0) await setTimeout(restMilliseconds);
+  return restMilliseconds;
+}
+
 async function time(contender: Contender, repeats: number, now: () => number): Promise<number> {
+  if (contender.time !== undefined) return contender.time(repeats);
   const start = now();
   for (let call = 0; call < repeats; call++) {
     // A contender that works in the calling thread is timed without a trip through the event loop.

@@ -17,6 +17,8 @@ export interface MemoryProbe {
   readonly workload: string;
   /** Name of the competitor. */
   readonly competitor: string;
+  /** Which of its ways; null where it has one. */
+  readonly way: string | null;
 }
 
 const probeProgram = fileURLToPath(new URL('memory-probe.ts', import.meta.url));

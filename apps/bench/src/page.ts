@@ -230,12 +230,12 @@ function everything(report: Report): Html {
   return html`<section><h2>Every number</h2><div class="scroll"><table><thead><tr>${columns.map((column) => html`<th>${column}</th>`)}</tr></thead>${groups}</table></div></section>`;
 }
 
-function row({ competitor, timing, verdict, refusal, usefulGigaflopsPerSecond, gigabytesPerSecond, limitShare, peakBytes }: Outcome): Html {
+function row({ competitor, way, timing, verdict, refusal, usefulGigaflopsPerSecond, gigabytesPerSecond, limitShare, peakBytes }: Outcome): Html {
   const checked = verdict === null ? '' : verdict.compared === verdict.elements ? 'all' : formatShare(verdict.compared / verdict.elements);
   const error = verdict === null ? html`<td></td><td></td><td></td>` : html`<td>${verdict.maxAbsError.toExponential(1)}</td><td${verdict.passed ? nothing : markup(' class="bad"')}>${formatShare(verdict.worstShare)}</td><td>${checked}</td>`;
   if (timing === null) return html`<tr><td>${competitor}</td><td colspan="7" class="refusal">${refusal}</td>${error}</tr>`;
   const number = (value: number | null, format: (value: number) => string): Html => html`<td>${value === null ? '–' : format(value)}</td>`;
-  return html`<tr><td>${competitor}</td><td><b>${formatMilliseconds(timing.median)}</b></td><td>${formatMilliseconds(timing.min)} … ${formatMilliseconds(timing.max)}</td><td>${timing.runs}</td>${number(usefulGigaflopsPerSecond, threeDigits)}${number(gigabytesPerSecond, threeDigits)}${number(limitShare, formatShare)}${number(peakBytes, formatBytes)}${error}</tr>`;
+  return html`<tr><td>${competitor}${way === null ? nothing : html` <small>${way}</small>`}</td><td><b>${formatMilliseconds(timing.median)}</b></td><td>${formatMilliseconds(timing.min)} … ${formatMilliseconds(timing.max)}</td><td>${timing.runs}</td>${number(usefulGigaflopsPerSecond, threeDigits)}${number(gigabytesPerSecond, threeDigits)}${number(limitShare, formatShare)}${number(peakBytes, formatBytes)}${error}</tr>`;
 }
 
 function method(report: Report): Html {
@@ -243,6 +243,7 @@ function method(report: Report): Html {
   const rows = Object.entries(limits).map(([name, limit]) => html`<tr><td>${name}</td><td>${limit.description}</td><td>${limit.threads}</td><td>${threeDigits(limit.gigaflopsPerSecond)} GFLOP/s</td><td>${threeDigits(limit.readGigabytesPerSecond)} GB/s</td><td>${threeDigits(limit.copyGigabytesPerSecond)} GB/s</td></tr>`);
   return html`<section class="method"><h2>Machine, limits and method</h2>
 <p>${machine.processor}, ${machine.platform}, ${machine.runtime}, ${machine.engine}.</p>
+<ul>${report.competitors.map(({ name, about }) => html`<li><b>${name}</b>: ${about}</li>`)}</ul>
 <div class="scroll"><table><thead><tr><th>limit</th><th>what</th><th>threads</th><th>multiply-add</th><th>read</th><th>copy</th></tr></thead><tbody>${rows}</tbody></table></div>
 <ul>
 <li>First right, then fast: each call is compared with the float64 reference before it is timed, by the tolerance of the conformance suite: a bound on |got − want| that grows with the square roots of width and length, as rounding errors do. What fails is not timed. Large results are compared on the first and last heads and evenly spaced rows; “checked” says how much.</li>

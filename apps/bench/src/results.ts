@@ -1,4 +1,5 @@
 /** What a run found, as it is written to bench-results and read by the table and the page. */
+import type { Competitor } from './competitor.ts';
 import type { Limits } from './limits.ts';
 import type { Machine } from './machine.ts';
 import type { Timing, Verdict } from './measure.ts';
@@ -9,6 +10,8 @@ export interface Outcome {
   readonly workload: string;
   readonly competitor: string;
   readonly role: 'backend' | 'peer';
+  /** In which of several ways it was done, or what was done instead; null where there is one way. */
+  readonly way: string | null;
   /** Null when the workload was refused before it ran. */
   readonly verdict: Verdict | null;
   /** Null when it was not timed; `refusal` says why. */
@@ -38,6 +41,8 @@ export interface BenchRecord {
   readonly maxAbsError: number;
   readonly maxRelError: number;
   readonly peer: string | null;
+  /** Which of its operators the peer was measured with, and what that leaves out; null where there is one way. */
+  readonly peerWay: string | null;
   readonly peerMilliseconds: number | null;
   /** The peer's median over ours: above 1 we are faster. */
   readonly ratio: number | null;
@@ -70,6 +75,8 @@ export interface Report {
   readonly subject: Subject;
   readonly machine: Machine;
   readonly limits: Limits;
+  /** Who took part. */
+  readonly competitors: readonly Pick<Competitor, 'name' | 'role' | 'about'>[];
   readonly records: readonly BenchRecord[];
   readonly totals: readonly ModelTotal[];
   readonly workloads: readonly Workload[];
@@ -105,6 +112,7 @@ function recordOf(suite: string, dtype: string, ours: Outcome, peer: Outcome | n
     maxAbsError: verdict.maxAbsError,
     maxRelError: verdict.maxRelError,
     peer: peer?.competitor ?? null,
+    peerWay: peer?.way ?? null,
     peerMilliseconds,
     ratio: peerMilliseconds === null ? null : peerMilliseconds / timing.median,
   };

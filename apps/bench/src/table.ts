@@ -7,6 +7,7 @@ export function renderTable(report: Report): string {
   return [
     `${subjectTitle(report)} on ${machine.processor}, ${machine.threads} threads, ${machine.runtime}`,
     ...Object.entries(report.limits).map(([name, limit]) => `limit ${name}: ${threeDigits(limit.gigaflopsPerSecond)} GFLOP/s, read ${threeDigits(limit.readGigabytesPerSecond)} GB/s, copy ${threeDigits(limit.copyGigabytesPerSecond)} GB/s`),
+    ...report.competitors.map(({ name, about }) => `${name}: ${about}`),
     '',
     ...columns([header, ...report.workloads.flatMap((workload) => workloadRows(report, workload.id, workload.phase === 'curve' ? 1 : workload.layer.count))]),
     '',
@@ -46,7 +47,7 @@ function cells(outcome: Outcome, ratio: string): readonly string[] {
     outcome.limitShare === null ? '' : formatShare(outcome.limitShare),
     outcome.peakBytes === null ? '' : formatBytes(outcome.peakBytes),
     verdict === null ? '' : `${formatShare(verdict.worstShare)} (${verdict.maxAbsError.toExponential(1)})`,
-    ratio,
+    [ratio, outcome.way === null ? '' : `(${outcome.way})`].filter((part) => part !== '').join(' '),
   ];
 }
 

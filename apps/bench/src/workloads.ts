@@ -18,6 +18,8 @@ export interface Workload {
   readonly keyLength: number;
   /** Position of the first query. */
   readonly queryOffset: number;
+  /** What a peer may compute instead, if it has nothing for this layer: the same shapes and less work. Its results then say so. */
+  readonly lesser?: { readonly layer: AttentionLayer; readonly what: string };
 }
 
 /** Lengths of a model run. */
@@ -105,6 +107,7 @@ interface Row {
   readonly layer: AttentionLayer;
   readonly queryLength: number;
   readonly keyLength?: number;
+  readonly lesser?: NonNullable<Workload['lesser']>;
 }
 
 function row(id: string, queryLength: number, layer: Parameters<typeof attentionLayer>[0], keyLength?: number): Row {
@@ -114,13 +117,19 @@ function row(id: string, queryLength: number, layer: Parameters<typeof attention
 const dense = { kind: 'all' } as const;
 const one = { name: 'attention', count: 1 } as const;
 
+const windowed = { heads: 8, queryDim: 64, mask: { kind: 'causal-window', left: 255 } } as const;
+
 const cpuSuite: readonly Row[] = [
   ...[64, 128].flatMap((dim) => [
     row(`prefill-causal?heads=8,lq=2048,dim=${dim}`, 2048, { ...one, heads: 8, queryDim: dim }),
     row(`prefill-dense?heads=8,lq=2048,dim=${dim}`, 2048, { ...one, heads: 8, queryDim: dim, mask: dense }),
   ]),
   ...[128, 512].map((length) => row(`prefill-causal?heads=12,lq=${length},dim=64`, length, { ...one, heads: 12, queryDim: 64 })),
-  row('prefill-window?heads=8,lq=8192,dim=64,left=255,alibi=1,softcap=30', 8192, { ...one, heads: 8, queryDim: 64, mask: { kind: 'causal-window', left: 255 }, softcap: 30, position: { kind: 'alibi' } }),
+  // No peer fuses ALiBi, a softcap and a window; its window alone is the nearest thing.
+  {
+    ...row('prefill-window?heads=8,lq=8192,dim=64,left=255,alibi=1,softcap=30', 8192, { ...one, ...windowed, softcap: 30, position: { kind: 'alibi' } }),
+    lesser: { layer: attentionLayer({ ...one, ...windowed }), what: 'the window only' },
+  },
   row('decode?heads=32,keyHeads=8,dim=128,lk=8192', 1, { ...one, heads: 32, keyHeads: 8, queryDim: 128 }, 8192),
   row('additive?heads=1,lq=512,dim=64,width=256', 512, { ...one, heads: 1, queryDim: 64, scoring: { kind: 'additive', width: 256 }, scale: 1, mask: dense }),
   ...(['softmax', 'sparsemax', 'entmax-1.5'] as const).map((normalization) =>
@@ -137,7 +146,7 @@ export const suites: readonly string[] = ['model', ...namedSuites.keys()];
 
 /** The calls of a fixed suite. */
 export function suiteWorkloads(suite: string, batch: number, dtype: BenchDtype): readonly Workload[] {
-  return (namedSuites.get(suite) ?? []).map(({ id, layer, queryLength, keyLength = queryLength }) => ({
+  return (namedSuites.get(suite) ?? []).map(({ id, layer, queryLength, keyLength = queryLength, lesser }) => ({
     id: batch === 1 ? id : `${id},batch=${batch}`,
     suite,
     phase: queryLength === 1 ? 'decode' : 'prefill',
@@ -147,6 +156,7 @@ export function suiteWorkloads(suite: string, batch: number, dtype: BenchDtype):
     queryLength,
     keyLength,
     queryOffset: layer.mask.kind === 'all' ? 0 : keyLength - queryLength,
+    ...(lesser === undefined ? {} : { lesser }),
   }));
 }
 

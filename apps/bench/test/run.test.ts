@@ -56,7 +56,7 @@ function off(factor: number): Competitor {
 
 describe('a run', () => {
   test('checks and times the reference and the peer, and writes a record for each call with both', async () => {
-    const report = await run([competitorOf(createReferenceBackend(), 'javascript'), plainJs()]);
+    const report = await run([competitorOf(createReferenceBackend(), { about: 'float64', limit: 'javascript' }), plainJs()]);
     expect(report.outcomes).toHaveLength(report.workloads.length * 2);
     expect(report.outcomes.every(({ verdict, timing, refusal }) => verdict?.passed === true && timing !== null && refusal === null)).toBe(true);
     expect(report.records.map(({ backend, peer }) => [backend, peer])).toEqual(report.workloads.map(() => ['reference', 'plain-js']));
@@ -84,7 +84,7 @@ describe('a run', () => {
 
 describe('a limit', () => {
   test('of plain JavaScript is measured and finite', async () => {
-    const { javascript } = await measureLimits(['javascript', 'javascript']);
+    const { javascript } = await measureLimits([plainJs(), plainJs()]);
     for (const rate of [javascript?.gigaflopsPerSecond, javascript?.readGigabytesPerSecond, javascript?.copyGigabytesPerSecond]) expect(rate).toSatisfy((value: number) => value > 0.01 && value < 1e5);
   });
 

@@ -1,8 +1,9 @@
-import { AttentionError, type HostTensor } from '@heed/core';
+import type { HostTensor } from '@heed/core';
 import type { Competitor, Prepared } from '../competitor.ts';
 import type { Inputs } from '../inputs.ts';
 import { javascriptLimit } from '../limits.ts';
 import { visibleKeys, type Workload } from '../workloads.ts';
+import { float32 } from './float32.ts';
 
 /**
  * Attention as people write it in JavaScript: float32 arrays, one row of scores at a time, one thread.
@@ -10,7 +11,7 @@ import { visibleKeys, type Workload } from '../workloads.ts';
  * Masks, softcap, sink, ALiBi, relative positions of images, grouped heads and additive scores are in; everything else is refused.
  */
 export function plainJs(): Competitor {
-  return { name: 'plain-js', role: 'peer', limit: javascriptLimit, refuses, prepare, dispose: () => Promise.resolve() };
+  return { name: 'plain-js', role: 'peer', about: 'Plain loops over float32 arrays, one thread.', limit: javascriptLimit, refuses, prepare, dispose: () => Promise.resolve() };
 }
 
 function refuses({ layer, dtype }: Workload): string | null {
@@ -41,12 +42,6 @@ function prepare(workload: Workload, { query, key, value, parameters }: Inputs):
     output: () => Float64Array.from(buffers.output),
     dispose: () => undefined,
   });
-}
-
-function float32(source: HostTensor): Float32Array {
-  const view = source.view();
-  if (view instanceof Float32Array) return view;
-  throw new AttentionError('invalid-dtype', `plain-js got ${source.dtype}.`, 'Ask refuses() first.');
 }
 
 interface Buffers {
@@ -81,9 +76,21 @@ function additiveScore({ query, key }: Buffers, vector: Float32Array, queryProje
     const q = queryRow * width;
     const k = keyRow * width;
     let sum = 0;
-    for (let a = 0; a < width; a++) sum += (vector[a] ?? 0) * Math.tanh((projectedQuery[q + a] ?? 0) + (projectedKey[k + a] ?? 0));
+    for (let a = 0; a < width; a++) sum += (vector[a] ?? 0) * tanh((projectedQuery[q + a] ?? 0) + (projectedKey[k + a] ?? 0));
     return sum;
   };
+}
+
+/**
+ * tanh x as a quotient of polynomials of degree 9 and 8, within 6 units of the last place of a float32: what @heed/runtime-wasm emits, so that
+ * both spend the same arithmetic. Several times as quick as Math.tanh.
+ */
+function tanh(x: number): number {
+  const bounded = Math.min(9.02, Math.max(-9.02, x));
+  const s = bounded * bounded;
+  const numerator = 0.999999979025227 + s * (0.1337972005202577 + s * (0.003494037016763673 + s * (2.05835195623866e-5 + s * 1.331912077477582e-8)));
+  const denominator = 1 + s * (0.46713035294970423 + s * (0.025871082679569547 + s * (0.0003283096766960469 + s * 7.762040336942855e-7)));
+  return (bounded * numerator) / denominator;
 }
 
 /** rows [n, dim] times matrix [width, dim] transposed: [n, width] */
