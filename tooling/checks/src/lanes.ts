@@ -29,6 +29,7 @@ export const lanes: readonly Lane[] = [
   { script: 'conformance-single', leavesCounts: true },
   { script: 'conformance-deno', leavesCounts: true },
   { script: 'conformance-bun', leavesCounts: true },
+  { script: 'browser', leavesCounts: true },
   { script: 'mutants', leavesCounts: true },
   // The repository as a whole.
   { script: 'import-arrows', leavesCounts: true },
