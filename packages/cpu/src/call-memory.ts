@@ -2,7 +2,6 @@ import type { HostTensor, Tensor } from '@heed/core';
 import type { BoundTable } from '@heed/core/compute';
 import { AttentionError, isHostTensor, tensor, toFloat64 } from '@heed/core';
 import type { WasmRuntime } from '@heed/runtime-wasm';
-import type { WordRecord } from './words.ts';
 
 /** An operand in linear memory: address of element 0, strides in elements. */
 export interface Placed {
@@ -11,11 +10,18 @@ export interface Placed {
   readonly tensor: Tensor;
 }
 
+/** Small pieces share blocks: a call writes many records of a few words. */
+const pieceBlock = 8192;
+const largestPiece = 2048;
+const pieceAlignment = 64;
+
 /** The memory that one call holds until it is over: copies of host tensors, records, packed keys. */
 export class CallMemory {
   readonly #runtime: WasmRuntime;
   readonly #tensors: Tensor[] = [];
   readonly #blocks: number[] = [];
+  /** What is left of the last block for small pieces. */
+  #pieces = { next: 0, left: 0 };
 
   constructor(runtime: WasmRuntime) {
     this.#runtime = runtime;
@@ -39,6 +45,15 @@ export class CallMemory {
   }
 
   allocate(bytes: number): number {
+    if (bytes > largestPiece) return this.#block(bytes);
+    const size = Math.ceil(bytes / pieceAlignment) * pieceAlignment;
+    if (this.#pieces.left < size) this.#pieces = { next: this.#block(pieceBlock), left: pieceBlock };
+    const { next, left } = this.#pieces;
+    this.#pieces = { next: next + size, left: left - size };
+    return next;
+  }
+
+  #block(bytes: number): number {
     const address = this.#runtime.heap.allocate(bytes);
     this.#blocks.push(address);
     return address;
@@ -49,17 +64,6 @@ export class CallMemory {
     if (values instanceof Int32Array) this.#runtime.heap.i32(address, values.length).set(values);
     else this.#runtime.heap.f32(address, values.length).set(values);
     return address;
-  }
-
-  /** Records one after another. */
-  writeRecords(records: readonly WordRecord[]): number {
-    const words = new Int32Array(records.reduce((sum, { integers }) => sum + integers.length, 0));
-    let place = 0;
-    for (const { integers } of records) {
-      words.set(integers, place);
-      place += integers.length;
-    }
-    return this.write(words);
   }
 
   /** Gives everything back once what was submitted so far is over. */

@@ -10,7 +10,7 @@ import { queryTableRowsWord, stageWord, tableStrideWord, tableWord, turnWord, un
 import type { Plan } from './plan.ts';
 import { roundUp } from './plan.ts';
 import { scheduleOf, type BlockTask, type KeyTile, type PartTask } from './schedule.ts';
-import { WordRecord } from './words.ts';
+import { recordsOf, WordRecord } from './words.ts';
 
 /** The functions of a program, by name. */
 export type ProgramFunctions = Program['functions'];
@@ -209,8 +209,7 @@ export class CallWriter {
     const { rule } = request.variant.normalization;
     const keysAt = this.#heads(packed?.keys ?? [], keyHeads);
     const valuesAt = this.#heads(packed?.values ?? [], keyHeads);
-    const records = sequences.map((sequence, index) => {
-      const record = new WordRecord(this.#layouts.sequence);
+    const records = recordsOf(this.#layouts.sequence, sequences, (record, sequence, index) => {
       const queryPositions = positionsOf(sequence.queryPositions, sequence.queryOffset, sequence.queryRows, sequence.queryRows);
       const keyPositions = positionsOf(sequence.keyPositions, sequence.keyOffset, sequence.keyRows, roundUp(sequence.keyRows, this.#plan.stepKey));
       record.set('batch', sequence.batch);
@@ -230,10 +229,9 @@ export class CallWriter {
       if (packed !== null && this.#plan.streams.length > 0) record.set('randomKeys', this.#memory.write(values.randomKeys(this.#plan, sequence)));
       this.#turns(record, values, 'query', request.variant.scoring.queryTransforms, request.queryDim, queryPositions);
       if (!call.keysTransformed) this.#turns(record, values, 'key', request.variant.scoring.keyTransforms, request.keyDim, keyPositions);
-      return record;
     });
-    const start = this.#memory.writeRecords(records);
-    return { addresses: records.map((_, index) => start + index * this.#layouts.sequence.bytes) };
+    const start = this.#memory.write(records);
+    return { addresses: sequences.map((_, index) => start + index * this.#layouts.sequence.bytes) };
   }
 
   #turns(record: WordRecord, values: HostValues, side: 'query' | 'key', transforms: readonly RowTransform[], dim: number, positions: Int32Array): void {
@@ -258,33 +256,30 @@ export class CallWriter {
 
   /** Returns the number of packing tasks. */
   #packings(lengths: readonly number[], keyHeads: number, addresses: readonly number[]): number {
-    const records: WordRecord[] = [];
-    lengths.forEach((length, index) => {
+    const packings: { readonly sequence: number; readonly keyHead: number; readonly first: number; readonly end: number }[] = [];
+    lengths.forEach((length, sequence) => {
       const rows = roundUp(length, this.#plan.stepKey);
       for (let keyHead = 0; keyHead < keyHeads; keyHead += 1) {
-        for (let first = 0; first < rows; first += packingRows) {
-          const record = new WordRecord(this.#layouts.packing);
-          record.set('sequence', addresses[index] ?? 0);
-          record.set('keyHead', keyHead);
-          record.set('first', first);
-          record.set('end', Math.min(first + packingRows, rows));
-          records.push(record);
-        }
+        for (let first = 0; first < rows; first += packingRows) packings.push({ sequence, keyHead, first, end: Math.min(first + packingRows, rows) });
       }
     });
-    this.#record.set('packings', this.#memory.writeRecords(records));
-    return records.length;
+    const records = recordsOf(this.#layouts.packing, packings, (record, { sequence, keyHead, first, end }) => {
+      record.set('sequence', addresses[sequence] ?? 0);
+      record.set('keyHead', keyHead);
+      record.set('first', first);
+      record.set('end', end);
+    });
+    this.#record.set('packings', this.#memory.write(records));
+    return packings.length;
   }
 
   #tasks(tasks: readonly LinkedTask[], sequences: readonly number[]): number {
-    const rowLists = new Map<string, number>();
+    const rowLists = new Map<readonly number[], number>();
     const tileLists = new Map<readonly KeyTile[], number>();
-    const records = tasks.map((task) => {
-      const record = new WordRecord(this.#layouts.task);
-      const key = task.rows.join();
-      const rows = rowLists.get(key) ?? this.#memory.write(Int32Array.from(task.rows));
+    const records = recordsOf(this.#layouts.task, tasks, (record, task) => {
+      const rows = rowLists.get(task.rows) ?? this.#memory.write(Int32Array.from(task.rows));
       const tiles = tileLists.get(task.tiles) ?? this.#writeTiles(task.tiles);
-      rowLists.set(key, rows);
+      rowLists.set(task.rows, rows);
       tileLists.set(task.tiles, tiles);
       record.set('sequence', sequences[task.sequence] ?? 0);
       record.set('head', task.head);
@@ -297,20 +292,17 @@ export class CallWriter {
       record.set('mass', task.mass);
       record.set('workspace', task.workspace ?? 0);
       record.set('splits', task.parts ?? 1);
-      return record;
     });
-    return this.#memory.writeRecords(records);
+    return this.#memory.write(records);
   }
 
   #writeTiles(tiles: readonly KeyTile[]): number {
-    return this.#memory.writeRecords(tiles.map(({ first, end, low, high, mixed }) => {
-      const record = new WordRecord(this.#layouts.tile);
+    return this.#memory.write(recordsOf(this.#layouts.tile, tiles, (record, { first, end, low, high, mixed }) => {
       record.set('first', first);
       record.set('end', end);
       record.set('low', low);
       record.set('high', high);
       record.set('mixed', Number(mixed));
-      return record;
     }));
   }
 }

@@ -50,9 +50,10 @@ export function partsOfCall(call: BoundCall, plan: Plan): readonly PartTask[] | 
     if (sequence.queryLength < sequence.queryRows) return null;
     const tiles = keyTiles(classes, classes.shape[0] === 1 ? 0 : index, 0, 0, sequence, plan);
     const parts = Math.max(1, Math.ceil(sequence.keyLength / plan.partKeys));
+    const rows = range(0, sequence.queryRows);
     const lists = Array.from({ length: parts }, (_, part) => tiles.filter(({ first }) => Math.floor(first / plan.partKeys) === part));
     for (let keyHead = 0; keyHead < call.keyHeads; keyHead += 1) {
-      lists.forEach((own, part) => tasks.push({ sequence: index, head: keyHead, rows: range(0, sequence.queryRows), tiles: own, part, parts }));
+      lists.forEach((own, part) => tasks.push({ sequence: index, head: keyHead, rows, tiles: own, part, parts }));
     }
   }
   return tasks;
@@ -69,14 +70,14 @@ function maskedTasks(call: BoundCall, plan: Plan): BlockTask[] {
   const tasks: BlockTask[] = [];
   const lists = new Map<string, readonly KeyTile[]>();
   for (const [index, sequence] of call.sequences.entries()) {
+    const blocks = blocksOf(0, sequence.queryLength, blockQuery);
     for (let head = 0; head < call.heads; head += 1) {
-      for (let start = 0; start < sequence.queryLength; start += blockQuery) {
-        const tile = start / blockQuery;
+      for (const [tile, rows] of blocks.entries()) {
         const [entries, heads] = classes.shape;
         const key = `${entries === 1 ? 0 : index} ${heads === 1 ? 0 : head} ${tile}`;
         const tiles = lists.get(key) ?? keyTiles(classes, entries === 1 ? 0 : index, heads === 1 ? 0 : head, tile, sequence, plan);
         lists.set(key, tiles);
-        tasks.push({ sequence: index, head, rows: range(start, Math.min(start + blockQuery, sequence.queryLength)), tiles });
+        tasks.push({ sequence: index, head, rows, tiles });
       }
     }
     tasks.push(...paddingTasks(call, plan, index, sequence));
@@ -86,12 +87,17 @@ function maskedTasks(call: BoundCall, plan: Plan): BlockTask[] {
 
 function paddingTasks(call: BoundCall, { blockQuery }: Plan, index: number, sequence: BoundSequence): readonly BlockTask[] {
   const tasks: BlockTask[] = [];
-  for (let head = 0; head < call.heads; head += 1) {
-    for (let start = sequence.queryLength; start < sequence.queryRows; start += blockQuery) {
-      tasks.push({ sequence: index, head, rows: range(start, Math.min(start + blockQuery, sequence.queryRows)), tiles: [] });
-    }
-  }
+  const blocks = blocksOf(sequence.queryLength, sequence.queryRows, blockQuery);
+  const tiles: readonly KeyTile[] = [];
+  for (let head = 0; head < call.heads; head += 1) for (const rows of blocks) tasks.push({ sequence: index, head, rows, tiles });
   return tasks;
+}
+
+/** Rows from … to − 1 in blocks; heads share the lists. */
+function blocksOf(from: number, to: number, blockQuery: number): readonly (readonly number[])[] {
+  const blocks: (readonly number[])[] = [];
+  for (let start = from; start < to; start += blockQuery) blocks.push(range(start, Math.min(start + blockQuery, to)));
+  return blocks;
 }
 
 /** Steps of one class in a row become one tile, up to the largest. */
@@ -193,5 +199,7 @@ function readIntegers(name: string, tensor: Tensor): (indices: readonly number[]
 }
 
 function range(from: number, to: number): readonly number[] {
-  return Array.from({ length: Math.max(0, to - from) }, (_, index) => from + index);
+  const numbers: number[] = [];
+  for (let number = from; number < to; number += 1) numbers.push(number);
+  return numbers;
 }

@@ -19,24 +19,41 @@ export function words<Name extends string>(names: readonly Name[]): Words<Name> 
   };
 }
 
-/** One record as the host fills it. */
+/** One record as the host fills it: a part of an array that may hold many. */
 export class WordRecord<Name extends string = string> {
-  readonly layout: Words<Name>;
+  readonly #layout: Words<Name>;
+  readonly #start: number;
   readonly integers: Int32Array;
   readonly #floats: Float32Array;
 
-  constructor(layout: Words<Name>) {
-    this.layout = layout;
-    this.integers = new Int32Array(layout.names.length);
-    this.#floats = new Float32Array(this.integers.buffer);
+  /** @param memory shared with the records beside it; default: its own */
+  constructor(layout: Words<Name>, memory: { readonly integers: Int32Array; readonly floats: Float32Array; readonly start: number } = wordsOf(layout, 1)) {
+    this.#layout = layout;
+    this.#start = memory.start;
+    this.integers = memory.integers;
+    this.#floats = memory.floats;
   }
 
   /** A 32-bit integer, or an address below 2³². */
   set(name: Name, value: number): void {
-    this.integers[this.layout.offset(name) / 4] = value | 0;
+    this.integers[this.#start + this.#layout.offset(name) / 4] = value | 0;
   }
 
   setFloat(name: Name, value: number): void {
-    this.#floats[this.layout.offset(name) / 4] = value;
+    this.#floats[this.#start + this.#layout.offset(name) / 4] = value;
   }
+}
+
+function wordsOf(layout: Pick<Words, 'names'>, count: number): { readonly integers: Int32Array; readonly floats: Float32Array; readonly start: number } {
+  const integers = new Int32Array(layout.names.length * count);
+  return { integers, floats: new Float32Array(integers.buffer), start: 0 };
+}
+
+/** The words of one record for each item, one after another. */
+export function recordsOf<Item, Name extends string>(layout: Words<Name>, items: readonly Item[], fill: (record: WordRecord<Name>, item: Item, index: number) => void): Int32Array {
+  const memory = wordsOf(layout, items.length);
+  items.forEach((item, index) => {
+    fill(new WordRecord(layout, { ...memory, start: index * layout.names.length }), item, index);
+  });
+  return memory.integers;
 }
