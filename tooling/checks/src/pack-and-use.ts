@@ -1,10 +1,11 @@
 import { build as bundleWithEsbuild } from 'esbuild';
-import { cpSync, existsSync, mkdtempSync, readdirSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { build as bundleWithVite } from 'vite';
 import { conclude, type Finding } from './counts.ts';
-import { run } from './process.ts';
+import { run, type Finished } from './process.ts';
+import { runIn, type OtherRuntime } from './runtimes.ts';
 import { publicPackages } from './workspace.ts';
 
 /**
@@ -18,21 +19,19 @@ const here = join(import.meta.dirname, '..');
 const consumers = join(here, 'consumers');
 const project = mkdtempSync(join(tmpdir(), 'heed-consumer-'));
 
-/**
- * Bun itself, in the package of this platform that `bun` depends on. What `bun` offers as its command only works after its
- * install script, which may reach for the network.
- */
-function bun(): string {
-  const platforms = join(realpathSync(join(here, 'node_modules/bun')), '../@oven');
-  const [platform] = readdirSync(platforms).filter((name) => name.startsWith('bun-'));
-  if (platform === undefined) throw new Error(`no Bun for ${process.platform} ${process.arch} in ${platforms}`);
-  return join(platforms, platform, 'bin', process.platform === 'win32' ? 'bun.exe' : 'bun');
+/** Nothing when the program ended well and its last line says so. */
+function problemsOf(program: string, { status, output }: Finished): readonly string[] {
+  // Engines print the line that threw, which in a bundle is all of it.
+  const lines = output.split('\n').map((line) => (line.length > 1000 ? `${line.slice(0, 1000)} …` : line));
+  return status === 0 && output.trimEnd().endsWith('right') ? [] : [`${program} ended with ${status}:\n${lines.join('\n')}`];
 }
 
-/** Nothing when the program ended well and its last line says so. */
-function problemsOfProgram(program: string, args: readonly string[]): readonly string[] {
-  const { status, output } = run(program, args, project, { DENO_NO_UPDATE_CHECK: '1', DENO_DIR: join(project, '.deno') });
-  return status === 0 && output.trimEnd().endsWith('right') ? [] : [`${program} ${args.join(' ')} ended with ${status}:\n${output}`];
+function inNode(program: string): readonly string[] {
+  return problemsOf(program, run('node', [program], project));
+}
+
+function inOther(runtime: OtherRuntime, program: string): readonly string[] {
+  return problemsOf(program, runIn(runtime, program, [], project));
 }
 
 function install(): readonly string[] {
@@ -53,14 +52,26 @@ async function problemsOfBundle(bundle: () => Promise<unknown>, output: string):
   } catch (error) {
     return [String(error)];
   }
-  return problemsOfProgram('node', [output]);
+  return inNode(output);
 }
 
 function throughEsbuild(program: string): Promise<readonly string[]> {
-  const outfile = join('esbuild', program);
+  const outdir = join('esbuild', basename(program, '.js'));
   return problemsOfBundle(
-    () => bundleWithEsbuild({ absWorkingDir: project, entryPoints: [program], outfile, bundle: true, minify: true, format: 'esm', platform: 'browser', target: 'es2022', logLevel: 'silent' }),
-    outfile,
+    () =>
+      bundleWithEsbuild({
+        absWorkingDir: project,
+        // esbuild leaves the address of the worker as it is: the worker is an entry of its own, beside the program.
+        entryPoints: [{ in: program, out: basename(program, '.js') }, { in: '@heed/runtime-wasm/worker', out: 'worker' }],
+        outdir,
+        bundle: true,
+        minify: true,
+        format: 'esm',
+        platform: 'browser',
+        target: 'es2022',
+        logLevel: 'silent',
+      }),
+    join(outdir, program),
   );
 }
 
@@ -72,6 +83,8 @@ function throughVite(program: string): Promise<readonly string[]> {
         root: project,
         configFile: false,
         logLevel: 'silent',
+        // The worker is found beside the program, wherever that lies.
+        base: './',
         build: { outDir, target: 'es2022', modulePreload: false, rolldownOptions: { input: join(project, program), output: { entryFileNames: '[name].js' } } },
       }),
     join(outDir, program),
@@ -86,9 +99,9 @@ async function use(): Promise<readonly Finding[]> {
   cpSync(join(consumers, 'javascript'), project, { recursive: true });
   for (const program of readdirSync(join(consumers, 'javascript'))) {
     findings.push(
-      { check: `${program} in Node`, problems: problemsOfProgram('node', [program]) },
-      { check: `${program} in Deno`, problems: problemsOfProgram('deno', ['run', '--no-remote', '--allow-read', '--allow-env', '--allow-sys', program]) },
-      { check: `${program} in Bun`, problems: problemsOfProgram(bun(), ['run', '--no-install', program]) },
+      { check: `${program} in Node`, problems: inNode(program) },
+      { check: `${program} in Deno`, problems: inOther('deno', program) },
+      { check: `${program} in Bun`, problems: inOther('bun', program) },
       { check: `${program} through esbuild`, problems: await throughEsbuild(program) },
       { check: `${program} through Vite`, problems: await throughVite(program) },
     );
@@ -98,7 +111,7 @@ async function use(): Promise<readonly Finding[]> {
   const types = run('tsc', ['--project', project], project);
   findings.push({ check: 'TypeScript, strict, with the declarations checked too', problems: types.status === 0 ? [] : [types.output] });
   for (const program of readdirSync(join(consumers, 'typescript')).filter((name) => name.endsWith('.ts'))) {
-    findings.push({ check: `${program} in Node`, problems: problemsOfProgram('node', [program]) });
+    findings.push({ check: `${program} in Node`, problems: inNode(program) });
   }
 
   const list = run(join(project, 'node_modules/.bin/heed-conformance'), ['--list'], project);
