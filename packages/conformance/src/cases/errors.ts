@@ -7,8 +7,8 @@ import type { CaseContext } from '../context.ts';
 import { drawFastCall, smallFastShape } from '../fast-inputs.ts';
 import { integerTensor, smallShape } from '../inputs.ts';
 import { exact } from '../tolerance.ts';
-import type { Call } from './attend.ts';
-import { drawCall } from './attend.ts';
+import type { Call } from '../attend.ts';
+import { drawCall } from '../attend.ts';
 
 /** A change that makes a good call bad. */
 interface Mistake {

@@ -6,7 +6,7 @@ import { distributions } from '../inputs.ts';
 import { coverPairs } from '../pairs.ts';
 import { RandomSource } from '../random.ts';
 import { toleranceOf, variants } from '../variants.ts';
-import { drawCall, matchReference } from './attend.ts';
+import { drawCall, matchReference } from '../attend.ts';
 
 /** The axes of the space that examples cover, every pair of values of two axes at least once where it fits. */
 const axes = {

@@ -2,7 +2,7 @@ import type { Case } from '../case.ts';
 import { defineCase } from '../case.ts';
 import { drawFastCall, recurrentRules, trainingRules } from '../fast-inputs.ts';
 import { float32Recurrence } from '../tolerance.ts';
-import { largest } from './attend.ts';
+import { largest } from '../attend.ts';
 
 const shapes = [
   { batch: 1, heads: 1, valueHeads: 1, length: 1, dim: 1, valueDim: 1 },

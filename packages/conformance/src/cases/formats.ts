@@ -7,7 +7,7 @@ import { integerTensor, smallShape } from '../inputs.ts';
 import { plainAttention } from '../plain.ts';
 import { exact, float32Attention } from '../tolerance.ts';
 import { mergeable, normalizations, toleranceOf } from '../variants.ts';
-import { compareNumbers, drawCall, matchReference, outputShape, pickRows, plainOf } from './attend.ts';
+import { compareNumbers, drawCall, matchReference, outputShape, pickRows, plainOf } from '../attend.ts';
 
 const shape: Shape = { ...smallShape, queryLength: 10, keyLength: 13 };
 

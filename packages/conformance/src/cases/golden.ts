@@ -7,7 +7,7 @@ import { finalize, merge } from '@heed/core/compute';
 import type { Case, Law } from '../case.ts';
 import { defineCase } from '../case.ts';
 import { sixDecimals } from '../tolerance.ts';
-import { hostPartial } from './shards.ts';
+import { hostPartial } from '../shards.ts';
 
 const bound = sixDecimals.bound({ length: 3, dim: 2, dtype: 'f32' });
 const sizes = [1, 1, 3, 2] as const;

@@ -9,8 +9,8 @@ import type { CaseContext } from '../context.ts';
 import type { Shape } from '../inputs.ts';
 import { integerTensor, smallShape } from '../inputs.ts';
 import { exact, float32Attention, float32Threshold } from '../tolerance.ts';
-import type { CallOptions } from './attend.ts';
-import { compareNumbers, drawCall } from './attend.ts';
+import type { CallOptions } from '../attend.ts';
+import { compareNumbers, drawCall } from '../attend.ts';
 
 const square: Shape = { ...smallShape, queryLength: 7 };
 const loose = float32Attention.bound({ length: 7, dim: 8, dtype: 'f32', score: 8, magnitude: 8 });

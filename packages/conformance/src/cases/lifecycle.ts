@@ -7,7 +7,7 @@ import type { CaseContext } from '../context.ts';
 import { drawFastCall, smallFastShape } from '../fast-inputs.ts';
 import { drawInputs, smallShape } from '../inputs.ts';
 import { exact, float32Attention } from '../tolerance.ts';
-import { drawCall } from './attend.ts';
+import { drawCall } from '../attend.ts';
 
 const long = { ...smallShape, batch: 1, heads: 8, keyHeads: 8, queryLength: 600, keyLength: 600, queryDim: 64, keyDim: 64, valueDim: 64 };
 const longRequest = { ...plainRequest, queryDim: 64, keyDim: 64, valueDim: 64 };

@@ -2,7 +2,7 @@ import type { Case } from '../case.ts';
 import { defineCase } from '../case.ts';
 import type { Shape } from '../inputs.ts';
 import { normalizations, toleranceOf, variantsByStage } from '../variants.ts';
-import { drawCall, matchReference } from './attend.ts';
+import { drawCall, matchReference } from '../attend.ts';
 
 /** A prefill with a past, and a decode step; dims suit every variant. */
 const shapes: Readonly<Record<string, Shape>> = {

@@ -65,14 +65,17 @@ class ReferenceBackend implements Backend {
   }
 
   async #prepare(request: Request): Promise<AttentionKernel | FastWeightKernel> {
-    if (request.variant.kind === 'fastWeights') return prepareFastWeights(request as FastWeightRequest, this.runtime);
+    // What is no request at all is refused by the check of attention requests.
+    const given: unknown = request;
+    const variant: unknown = typeof given === 'object' && given !== null && 'variant' in given ? given.variant : undefined;
+    if (typeof variant === 'object' && variant !== null && 'kind' in variant && variant.kind === 'fastWeights') return prepareFastWeights(request as FastWeightRequest, this.runtime);
     const attentionRequest = request as AttentionRequest;
     checkRequest(attentionRequest);
     const assessment = this.assess(attentionRequest);
     if (!assessment.supported) {
       throw new AttentionError('unsupported', assessment.refusals.map((refusal) => `${refusal.stage}: ${refusal.reason}`).join('; '), assessment.refusals.map((refusal) => refusal.remedy).join(' '));
     }
-    return new ReferenceKernel(attentionRequest, () => this.#disposed);
+    return new ReferenceKernel(attentionRequest, () => this.#disposed, this.runtime);
   }
 
   async dispose(): Promise<void> {
@@ -90,6 +93,9 @@ function assessAttention(request: AttentionRequest, shape: CallShape | undefined
   }
   for (const [name, dtype] of Object.entries(request.dtypes ?? {})) {
     if (!capabilities.dtypes.includes(dtype)) refusals.push({ stage: 'dtype', reason: `${name} is ${dtype}`, remedy: `Use one of ${capabilities.dtypes.join(', ')}.` });
+  }
+  for (const name of ['queryDim', 'keyDim', 'valueDim'] as const) {
+    if (request[name] > capabilities.maxDim) refusals.push({ stage: 'dims', reason: `${name} is ${request[name]}`, remedy: `Use at most ${capabilities.maxDim}.` });
   }
   if (refusals.length > 0) return { supported: false, refusals };
   const plan = 'float64, row by row';

@@ -6,7 +6,7 @@ import { lawCase } from '../../case.ts';
 import { integerTensor, smallShape } from '../../inputs.ts';
 import { exact, float32Attention } from '../../tolerance.ts';
 import { normalizations } from '../../variants.ts';
-import { drawCall, outputShape, pickRows } from '../attend.ts';
+import { drawCall, outputShape, pickRows } from '../../attend.ts';
 
 const seed = 7;
 const keep = 0.6;

@@ -7,7 +7,7 @@ import { plainAttention } from '../../plain.ts';
 import type { RandomSource } from '../../random.ts';
 import { exact, float32Attention } from '../../tolerance.ts';
 import { normalizations, toleranceOf } from '../../variants.ts';
-import { compareNumbers, drawCall, outputShape, pickRows, plainOf } from '../attend.ts';
+import { compareNumbers, drawCall, outputShape, pickRows, plainOf } from '../../attend.ts';
 
 const { queryLength, keyLength } = smallShape;
 const needs = ['attention', 'edges'] as const;

@@ -4,7 +4,7 @@ import { lawCase } from '../../case.ts';
 import { smallShape } from '../../inputs.ts';
 import { exact } from '../../tolerance.ts';
 import { normalizations } from '../../variants.ts';
-import { drawCall } from '../attend.ts';
+import { drawCall } from '../../attend.ts';
 
 /** L11: lengths of 0 are calls like any other; a dim of 0 is an error. */
 export const emptyAxesCases: readonly Case[] = [

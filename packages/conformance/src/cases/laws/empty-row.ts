@@ -6,8 +6,8 @@ import type { CaseContext } from '../../context.ts';
 import { smallShape } from '../../inputs.ts';
 import { float32Attention, exact } from '../../tolerance.ts';
 import { normalizations, toleranceOf } from '../../variants.ts';
-import type { Call } from '../attend.ts';
-import { compareNumbers, drawCall, outputShape, pickRows, rowShape } from '../attend.ts';
+import type { Call } from '../../attend.ts';
+import { compareNumbers, drawCall, outputShape, pickRows, rowShape } from '../../attend.ts';
 
 type MakeVariant = (stages: AttentionStages) => AttentionVariant;
 

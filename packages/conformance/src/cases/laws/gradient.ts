@@ -11,8 +11,8 @@ import { drawFastCall, recurrentRules } from '../../fast-inputs.ts';
 import type { Shape, TableOptions } from '../../inputs.ts';
 import { normals } from '../../inputs.ts';
 import { exact, float32Gradient } from '../../tolerance.ts';
-import type { Call } from '../attend.ts';
-import { drawCall, largest } from '../attend.ts';
+import type { Call } from '../../attend.ts';
+import { drawCall, largest } from '../../attend.ts';
 
 const shape: Shape = { batch: 1, heads: 2, keyHeads: 1, queryLength: 3, keyLength: 4, queryDim: 4, keyDim: 4, valueDim: 2 };
 

@@ -4,7 +4,7 @@ import { lawCase } from '../../case.ts';
 import { drawInputs, smallShape } from '../../inputs.ts';
 import { plainAttention } from '../../plain.ts';
 import { exact, float32Attention } from '../../tolerance.ts';
-import { compareNumbers, drawCall, plainOf } from '../attend.ts';
+import { compareNumbers, drawCall, plainOf } from '../../attend.ts';
 
 const groups = [
   { heads: 6, keyHeads: 6 },

@@ -4,7 +4,7 @@ import { lawCase } from '../../case.ts';
 import { smallShape } from '../../inputs.ts';
 import { plainAttention } from '../../plain.ts';
 import { float32LogSumExp } from '../../tolerance.ts';
-import { drawCall, plainOf } from '../attend.ts';
+import { drawCall, plainOf } from '../../attend.ts';
 
 const bound = float32LogSumExp.bound({ length: smallShape.keyLength, dim: smallShape.queryDim, dtype: 'f32' });
 const needs = ['attention', 'logSumExp'] as const;

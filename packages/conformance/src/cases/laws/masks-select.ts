@@ -5,8 +5,8 @@ import { smallShape } from '../../inputs.ts';
 import { plainAttention } from '../../plain.ts';
 import { exact, float32Attention } from '../../tolerance.ts';
 import { normalizations, toleranceOf } from '../../variants.ts';
-import { compareNumbers, drawCall, matchReference, outputShape, pickRows, plainOf } from '../attend.ts';
-import { blindRows, hiddenKeys, hidings, withRow } from '../poison.ts';
+import { compareNumbers, drawCall, matchReference, outputShape, pickRows, plainOf } from '../../attend.ts';
+import { blindRows, hiddenKeys, hidings, withRow } from '../../poison.ts';
 
 const poisons = [Number.NaN, Infinity, -Infinity] as const;
 

@@ -8,9 +8,9 @@ import type { Shape } from '../../inputs.ts';
 import { smallShape } from '../../inputs.ts';
 import { exact, float32Attention } from '../../tolerance.ts';
 import { mergeable, notMergeable } from '../../variants.ts';
-import type { Call } from '../attend.ts';
-import { compareNumbers, drawCall } from '../attend.ts';
-import { hostPartial } from '../shards.ts';
+import type { Call } from '../../attend.ts';
+import { compareNumbers, drawCall } from '../../attend.ts';
+import { hostPartial } from '../../shards.ts';
 
 const shape: Shape = { ...smallShape, queryLength: 5, keyLength: 13 };
 

@@ -4,8 +4,8 @@ import { lawCase } from '../../case.ts';
 import { smallShape } from '../../inputs.ts';
 import { exact } from '../../tolerance.ts';
 import { normalizations } from '../../variants.ts';
-import { drawCall, outputShape, pickRows } from '../attend.ts';
-import { blindRows, hiddenKeys, hidings, otherNumbers, withRow } from '../poison.ts';
+import { drawCall, outputShape, pickRows } from '../../attend.ts';
+import { blindRows, hiddenKeys, hidings, otherNumbers, withRow } from '../../poison.ts';
 
 /** L15: what a query may not see does not change its row, bit for bit. */
 export const noLeakCases: readonly Case[] = [

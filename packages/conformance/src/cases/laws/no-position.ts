@@ -6,7 +6,7 @@ import type { CaseContext } from '../../context.ts';
 import { integerTensor, smallShape } from '../../inputs.ts';
 import { float32Attention } from '../../tolerance.ts';
 import { normalizations, toleranceOf } from '../../variants.ts';
-import { compareNumbers, drawCall } from '../attend.ts';
+import { compareNumbers, drawCall } from '../../attend.ts';
 
 const { queryLength, keyLength } = smallShape;
 

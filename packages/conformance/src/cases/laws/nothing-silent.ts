@@ -6,7 +6,7 @@ import { lawCase } from '../../case.ts';
 import { smallShape } from '../../inputs.ts';
 import { exact, float32Attention } from '../../tolerance.ts';
 import { toleranceOf } from '../../variants.ts';
-import { drawCall, matchReference } from '../attend.ts';
+import { drawCall, matchReference } from '../../attend.ts';
 
 /** Variants that combine what backends are tempted to leave out. */
 const exotic: Readonly<Record<string, () => AttentionVariant>> = {

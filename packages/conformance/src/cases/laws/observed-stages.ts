@@ -6,7 +6,7 @@ import { smallShape } from '../../inputs.ts';
 import type { PlainOutputs } from '../../plain.ts';
 import { plainAttention } from '../../plain.ts';
 import { exact, float32Attention } from '../../tolerance.ts';
-import { drawCall, pickRows, plainOf } from '../attend.ts';
+import { drawCall, pickRows, plainOf } from '../../attend.ts';
 
 const stages: readonly ObservedStage[] = ['scores', 'modified', 'masked', 'weights'];
 const { batch, heads, queryLength, keyLength } = smallShape;

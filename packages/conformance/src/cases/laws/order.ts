@@ -5,7 +5,7 @@ import { firstDifferentBit } from '../../compare.ts';
 import { smallShape } from '../../inputs.ts';
 import { plainAttention } from '../../plain.ts';
 import { float32Attention } from '../../tolerance.ts';
-import { compareNumbers, drawCall, matchReference, plainOf } from '../attend.ts';
+import { compareNumbers, drawCall, matchReference, plainOf } from '../../attend.ts';
 
 const inputs = { queryOffset: 1 } as const;
 

@@ -6,7 +6,7 @@ import { integerTensor, smallShape } from '../../inputs.ts';
 import type { PlainPair } from '../../plain.ts';
 import { plainAttention } from '../../plain.ts';
 import { exact, float32Attention } from '../../tolerance.ts';
-import { compareNumbers, drawCall, outputShape, pickRows, plainOf } from '../attend.ts';
+import { compareNumbers, drawCall, outputShape, pickRows, plainOf } from '../../attend.ts';
 
 interface Placement {
   readonly plan: string;

@@ -5,7 +5,7 @@ import { lawCase } from '../../case.ts';
 import { placed, smallShape } from '../../inputs.ts';
 import { plainAttention } from '../../plain.ts';
 import { exact, float32Attention } from '../../tolerance.ts';
-import { compareNumbers, drawCall, matchReference, plainOf } from '../attend.ts';
+import { compareNumbers, drawCall, matchReference, plainOf } from '../../attend.ts';
 
 const narrow = ['f16', 'bf16'] as const;
 const wide = { ...smallShape, queryLength: 3, keyLength: 65, queryDim: 64, keyDim: 64, valueDim: 40 };

@@ -8,7 +8,7 @@ import { drawFastCall, recurrentRules, smallFastShape, trainingRules } from '../
 import type { PlainRecurrence } from '../../plain-recurrence.ts';
 import { plainRecurrence } from '../../plain-recurrence.ts';
 import { float32Attention, float32Recurrence } from '../../tolerance.ts';
-import { largest } from '../attend.ts';
+import { largest } from '../../attend.ts';
 
 const needs = ['fastWeights'] as const;
 const plainRules = ['additive', 'decayByHead', 'decayByStep', 'decayByChannel', 'delta', 'gatedDelta', 'kda', 'rwkv7'] as const;

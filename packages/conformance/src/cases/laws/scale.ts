@@ -4,7 +4,7 @@ import { lawCase } from '../../case.ts';
 import { smallShape } from '../../inputs.ts';
 import { plainAttention } from '../../plain.ts';
 import { float32Attention, statistical } from '../../tolerance.ts';
-import { compareNumbers, drawCall, plainOf } from '../attend.ts';
+import { compareNumbers, drawCall, plainOf } from '../../attend.ts';
 
 /** L18: the default scale makes scores of unit variance. */
 export const scaleCases: readonly Case[] = [

@@ -5,8 +5,8 @@ import { lawCase } from '../../case.ts';
 import { smallShape } from '../../inputs.ts';
 import { plainAttention } from '../../plain.ts';
 import { float32Attention } from '../../tolerance.ts';
-import { compareNumbers, drawCall, plainOf } from '../attend.ts';
-import { hostPartial } from '../shards.ts';
+import { compareNumbers, drawCall, plainOf } from '../../attend.ts';
+import { hostPartial } from '../../shards.ts';
 
 const sinks = [2, -1, 0.5, 3] as const;
 const fill = { sink: (): readonly number[] => sinks };

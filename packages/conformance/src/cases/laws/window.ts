@@ -4,7 +4,7 @@ import { lawCase } from '../../case.ts';
 import { smallShape } from '../../inputs.ts';
 import { plainAttention } from '../../plain.ts';
 import { float32Attention } from '../../tolerance.ts';
-import { compareNumbers, drawCall, plainOf } from '../attend.ts';
+import { compareNumbers, drawCall, plainOf } from '../../attend.ts';
 
 const sides = [0, 1, 3, Infinity] as const;
 const lengths = [

@@ -1,6 +1,6 @@
 import type { HostPartial, Partial, Tensor } from '@heed/core';
 import { isHostTensor } from '@heed/core';
-import type { CaseContext } from '../context.ts';
+import type { CaseContext } from './context.ts';
 
 /** A partial result with all of its tensors on the host, for `merge` and `finalize`. */
 export async function hostPartial(context: CaseContext, partial: Partial): Promise<HostPartial> {

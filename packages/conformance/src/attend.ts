@@ -1,11 +1,11 @@
 import type { AttentionInputs, AttentionRequest, AttentionVariant, DType, HostTensor } from '@heed/core';
 import { toFloat64 } from '@heed/core';
-import type { CaseContext, Numbers } from '../context.ts';
-import type { DrawOptions, Shape, TableOptions } from '../inputs.ts';
-import { drawInputs, drawTables } from '../inputs.ts';
-import type { PlainInputs } from '../plain.ts';
-import type { Tolerance } from '../tolerance.ts';
-import { float32LogSumExp } from '../tolerance.ts';
+import type { CaseContext, Numbers } from './context.ts';
+import type { DrawOptions, Shape, TableOptions } from './inputs.ts';
+import { drawInputs, drawTables } from './inputs.ts';
+import type { PlainInputs } from './plain.ts';
+import type { Tolerance } from './tolerance.ts';
+import { float32LogSumExp } from './tolerance.ts';
 
 /** A request and inputs on the host that go with it. */
 export interface Call {

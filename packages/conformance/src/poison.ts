@@ -1,7 +1,7 @@
 import type { AttentionInputs, HostTensor, Masking } from '@heed/core';
 import { causal, mask, tensor, window } from '@heed/core';
-import type { RandomSource } from '../random.ts';
-import { integerTensor, smallShape } from '../inputs.ts';
+import type { RandomSource } from './random.ts';
+import { integerTensor, smallShape } from './inputs.ts';
 
 const { batch, queryLength, keyLength } = smallShape;
 
