@@ -31,6 +31,7 @@ export const lanes: readonly Lane[] = [
   { script: 'conformance-bun', leavesCounts: true },
   { script: 'browser', leavesCounts: true },
   { script: 'mutants', leavesCounts: true },
+  { script: 'shutdown', leavesCounts: true, alone: true },
   // The repository as a whole.
   { script: 'import-arrows', leavesCounts: true },
   { script: 'packages', leavesCounts: true },
