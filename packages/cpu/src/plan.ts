@@ -90,7 +90,7 @@ function planFor(request: AttentionRequest, machine: Machine, path: Plan['path']
     scoring,
     machine,
     tile,
-    blockQuery: path === 'online' ? 64 : 16,
+    blockQuery: path === 'rows' ? 16 : machine.wide ? 64 : 32,
     blockKey: 128,
     stepKey: 16,
     scoreDim,

@@ -11,13 +11,12 @@ const machine = { fused: true, wide: false, shared: false };
 test('a causal mask skips what lies after the block and needs no mask before it', () => {
   const request = { variant: attention({ masking: causal() }), queryDim: 8, keyDim: 8, valueDim: 8 };
   const tasks = scheduleOf(createBinder(request).bind(inputsOf(1, { heads: 1, queryLength: 256 })), planOf(request, machine));
-  // Long blocks first: the last 64 rows see three full tiles and one that the mask decides.
-  expect(tasks.map(({ rows }) => rows[0])).toEqual([192, 128, 64, 0]);
+  // Long blocks of 32 rows first: the last one sees full tiles of up to 128 keys, and one that the mask decides.
+  expect(tasks.map(({ rows }) => rows[0])).toEqual([224, 192, 160, 128, 96, 64, 32, 0]);
   expect(tasks[0]?.tiles).toEqual([
-    { first: 0, end: 64, low: 0, high: 64, mixed: false },
-    { first: 64, end: 128, low: 64, high: 128, mixed: false },
-    { first: 128, end: 192, low: 128, high: 192, mixed: false },
-    { first: 192, end: 256, low: 192, high: 256, mixed: true },
+    { first: 0, end: 128, low: 0, high: 128, mixed: false },
+    { first: 128, end: 224, low: 128, high: 224, mixed: false },
+    { first: 224, end: 256, low: 224, high: 256, mixed: true },
   ]);
 });
 

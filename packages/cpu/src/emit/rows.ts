@@ -6,7 +6,7 @@ import { readWords, scoreRowBytes, stateWords, valueRowBytes, word, type Callee,
 import { minusInfinity } from './exponential.ts';
 import type { Guard } from './guard.ts';
 import { clearBlock, panelAt, readTask } from './prefill.ts';
-import { allowedLanes, PairPlace, type KeyBounds } from './weigh.ts';
+import { allowedLanes, boundKeys, PairPlace, type KeyBounds } from './weigh.ts';
 
 const { f32, f32x4, i32, i32x4, v128 } = instructions;
 
@@ -63,7 +63,7 @@ export function emitSettle(emission: Emission): Callee {
         observe(f, emission, locals, 'scores', row, key, score);
         for (const { expression } of scoring.modifiers) f.set(score, pairs.place.evaluate(expression, { score }));
         observe(f, emission, locals, 'modified', row, key, score);
-        if (bounds !== null) f.set(score, v128.bitselect(score, minusInfinity(), allowedLanes(f, emission, pairs, key, bounds)));
+        if (bounds !== null) f.set(score, v128.bitselect(score, bounds.none, allowedLanes(f, emission, pairs, key, bounds)));
         observe(f, emission, locals, 'masked', row, key, score);
         const kept = f.let('kept', f32x4.ne(score, minusInfinity()));
         f.do(v128.store(state, f32x4.add(v128.load(state, stateWords.poison), f32x4.mul(v128.and(score, kept), constantF32x4(0))), stateWords.poison));
@@ -74,9 +74,9 @@ export function emitSettle(emission: Emission): Callee {
         f.do(v128.store(i32.add(locals.terms, strip), v128.bitselect(term, none, kept)));
       });
     };
-    if (plan.observed.length > 0) walk({ low: locals.low, high: locals.high });
+    if (plan.observed.length > 0) walk(boundKeys(f, locals.low, locals.high));
     else f.if(locals.mixed, () => {
-      walk({ low: locals.low, high: locals.high });
+      walk(boundKeys(f, locals.low, locals.high));
     }, () => {
       walk(null);
     });

@@ -27,7 +27,8 @@ export class PairPlace {
   readonly #keyIndex: Local<'v128'>;
   readonly #keyPosition: Local<'v128'>;
   readonly #keyPositions: Local<'i32'>;
-  readonly #lastKey: Local<'i32'>;
+  readonly #last: Local<'v128'>;
+  readonly #lanes: Local<'v128'>;
   readonly #key: Local<'i32'>;
 
   /** Reads what belongs to row `row` of the block, and computes what no key changes. */
@@ -45,14 +46,15 @@ export class PairPlace {
     this.#keyIndex = f.local('keyIndex', 'v128');
     this.#keyPosition = f.local('keyPosition', 'v128');
     this.#keyPositions = words.keyPositions;
-    this.#lastKey = words.lastKey;
+    this.#last = f.let('lastKeys', i32x4.splat(words.lastKey));
+    this.#lanes = f.let('keyLanes', laneNumbers());
     this.place = new Place(f, at, {
       inputs: {
         batch: words.batch, head, keyHead, queryIndex, queryPosition, queryLength: words.queryLength, keyLength: words.keyLength,
         keyIndex: this.#keyIndex, keyPosition: this.#keyPosition,
       },
       fixed: ['batch', 'head', 'keyHead', 'queryIndex', 'queryPosition', 'queryLength', 'keyLength'],
-      lanes: { input: 'keyIndex', first: key, last: this.#lastKey },
+      lanes: { input: 'keyIndex', first: key, last: words.lastKey },
       queryTables: rowProducts(f, at, tableProducts, row, given.blockQuery),
       randomKeys,
     });
@@ -62,7 +64,7 @@ export class PairPlace {
   /** Moves to the four keys from the local `key` on. Lanes past the last key repeat it. */
   enterKeys(): void {
     const f = this.#f;
-    f.set(this.#keyIndex, i32x4.min_s(i32x4.add(i32x4.splat(this.#key), laneNumbers()), i32x4.splat(this.#lastKey)));
+    f.set(this.#keyIndex, i32x4.min_s(i32x4.add(i32x4.splat(this.#key), this.#lanes), this.#last));
     f.set(this.#keyPosition, v128.load(i32.add(this.#keyPositions, i32.shl(this.#key, 2))));
   }
 }
@@ -80,21 +82,29 @@ function rowProducts(f: FunctionBuilder, at: Surroundings, base: Local<'i32'>, r
 
 /** Bounds of the keys that may be seen at all: lanes outside [low, high) are not allowed, whatever the mask says. */
 export interface KeyBounds {
-  readonly low: Local<'i32'>;
-  readonly high: Local<'i32'>;
+  readonly low: Local<'v128'>;
+  readonly high: Local<'v128'>;
+  /** 0 … 3 and −∞: constants made once. */
+  readonly lanes: Local<'v128'>;
+  readonly none: Local<'v128'>;
+}
+
+/** Written where the function begins, before its loops. */
+export function boundKeys(f: FunctionBuilder, low: Local<'i32'>, high: Local<'i32'>): KeyBounds {
+  return { low: f.let('lowKey', i32x4.splat(low)), high: f.let('highKey', i32x4.splat(high)), lanes: f.let('laneNumbers', laneNumbers()), none: f.let('none', minusInfinity()) };
 }
 
 /** The final score of four pairs; −∞ where not allowed, when the tile is mixed. */
 export function finalScore(f: FunctionBuilder, { request }: Emission, pairs: PairPlace, key: Local<'i32'>, raw: Vector, bounds: KeyBounds | null): Local<'v128'> {
   const score = f.let('score', raw);
   for (const { expression } of request.variant.scoring.modifiers) f.set(score, pairs.place.evaluate(expression, { score }));
-  if (bounds !== null) f.set(score, v128.bitselect(score, minusInfinity(), allowedLanes(f, { request }, pairs, key, bounds)));
+  if (bounds !== null) f.set(score, v128.bitselect(score, bounds.none, allowedLanes(f, { request }, pairs, key, bounds)));
   return score;
 }
 
 export function allowedLanes(f: FunctionBuilder, { request }: Pick<Emission, 'request'>, pairs: PairPlace, key: Local<'i32'>, bounds: KeyBounds): Local<'v128'> {
-  const lanes = f.let('lanes', i32x4.add(i32x4.splat(key), laneNumbers()));
-  const inside = v128.and(i32x4.ge_s(lanes, i32x4.splat(bounds.low)), i32x4.lt_s(lanes, i32x4.splat(bounds.high)));
+  const lanes = f.let('lanes', i32x4.add(i32x4.splat(key), bounds.lanes));
+  const inside = v128.and(i32x4.ge_s(lanes, bounds.low), i32x4.lt_s(lanes, bounds.high));
   const allowed = f.let('allowed', inside);
   f.set(allowed, v128.and(allowed, pairs.place.evaluate(request.variant.masking.allowed)));
   return allowed;
@@ -139,7 +149,7 @@ export function emitWeigh(emission: Emission): Callee {
     };
     f.if(mixed, () => {
       f.comment('tiles where the mask decides');
-      walk({ low, high });
+      walk(boundKeys(f, low, high));
     }, () => {
       f.comment('tiles that are seen whole');
       walk(null);
