@@ -106,10 +106,15 @@ function keyTiles({ shape, classes }: TileClasses, entry: number, head: number, 
   const base = ((entry * heads + head) * queryTiles + queryTile) * steps;
   const tiles: KeyTile[] = [];
   const count = Math.ceil(sequence.keyLength / plan.stepKey);
-  for (let step = 0; step < count;) {
+  // A step that the keys end in needs bounds; it stands alone, so that the steps before it do not.
+  const classOf = (step: number): number => {
     const found = classes[base + step] ?? 0;
+    return found === 2 && (step + 1) * plan.stepKey > sequence.keyLength ? 1 : found;
+  };
+  for (let step = 0; step < count;) {
+    const found = classOf(step);
     let last = step + 1;
-    while (last < count && classes[base + last] === found && (last - step) * plan.stepKey < plan.blockKey) last += 1;
+    while (last < count && classOf(last) === found && (last - step) * plan.stepKey < plan.blockKey) last += 1;
     if (found !== 0) tiles.push(tileOf(step * plan.stepKey, last * plan.stepKey, sequence.keyLength, found === 1));
     step = last;
   }
