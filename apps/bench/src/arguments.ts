@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util';
 import { AttentionError } from '@heed/core';
 import { type BenchDtype, benchDtypes } from './dtypes.ts';
 import { models } from './models.ts';
-import { suites } from './workloads.ts';
+import { suites, suiteWorkloads } from './workloads.ts';
 
 /** What the command line asks for. */
 export interface Arguments {
@@ -20,6 +20,8 @@ export interface Arguments {
   /** Tokens generated after the prompt; null: the model's default. */
   readonly decode: number | null;
   readonly batch: number;
+  /** Parts of ids of workloads: those that have one of them are measured; null: all. */
+  readonly only: readonly string[] | null;
   /** Null: what recorded tensors have, else f32. */
   readonly dtype: BenchDtype | null;
   /** Names of backends; null: all that are present. */
@@ -34,7 +36,8 @@ export interface Arguments {
   readonly json: string | null;
 }
 
-const defaultSeconds = 30;
+const modelSeconds = 20;
+const secondsPerSuiteCall = 5;
 
 /** What `--help` prints. */
 export function helpText(competitors: readonly { readonly name: string; readonly role: 'backend' | 'peer' }[]): string {
@@ -49,6 +52,7 @@ what to measure
   --tensors <file>     real query, key and value from a safetensors file: one call of the model's
                        layer of that shape; causal softmax attention when no model is named
   --suite <name>       ${suites.join(', ')} (default model)
+  --only <text>        calls whose id contains the text (default all; may be repeated)
   --tokens <n>         tokens of the prompt
   --decode <n>         tokens generated after it; 0 for none
   --batch <n>          sequences at once (default 1)
@@ -58,7 +62,7 @@ with what
   --backend <name>     ${backends ?? ''} (default all; may be repeated)
   --peer <name>        ${peers ?? ''} or none (default all; may be repeated)
   --threads <n>        threads that each may use (default all of this machine, ${availableParallelism()})
-  --seconds <n>        time to spend on measuring (default ${defaultSeconds})
+  --seconds <n>        time to spend on measuring (default ${modelSeconds}; ${secondsPerSuiteCall} for each call of a suite)
 
 results go to bench-results/<time>.json and bench-results/<time>.html
   --json <file>        also writes the JSON there
@@ -93,10 +97,11 @@ export function parseArguments(argv: readonly string[]): Arguments {
     decode: integer('decode', values.decode, 0),
     batch: integer('batch', values.batch, 1) ?? 1,
     dtype,
+    only: values.only ?? null,
     backends: values.backend ?? null,
     peers: values.peer === undefined ? null : values.peer.filter((peer) => peer !== 'none'),
     threads: integer('threads', values.threads, 1) ?? availableParallelism(),
-    seconds: integer('seconds', values.seconds, 1) ?? defaultSeconds,
+    seconds: integer('seconds', values.seconds, 1) ?? (suite === 'model' ? modelSeconds : secondsPerSuiteCall * suiteWorkloads(suite, 1, 'f32').length),
     json: values.json ?? null,
   };
 }
@@ -106,7 +111,7 @@ function read(argv: readonly string[]): { readonly values: Partial<Values> } {
   const args = argv[0] === '--' ? argv.slice(1) : [...argv];
   const text = { type: 'string' } as const;
   const list = { type: 'string', multiple: true } as const;
-  const options = { help: { type: 'boolean', short: 'h' }, suite: text, model: text, config: text, tensors: text, tokens: text, decode: text, batch: text, dtype: text, backend: list, peer: list, threads: text, seconds: text, json: text } as const;
+  const options = { help: { type: 'boolean', short: 'h' }, suite: text, model: text, config: text, tensors: text, tokens: text, decode: text, batch: text, only: list, dtype: text, backend: list, peer: list, threads: text, seconds: text, json: text } as const;
   try {
     return parseArgs({ args, options, strict: true, allowPositionals: false });
   } catch (cause) {
@@ -123,6 +128,7 @@ interface Values {
   readonly tokens: string;
   readonly decode: string;
   readonly batch: string;
+  readonly only: readonly string[];
   readonly dtype: string;
   readonly backend: readonly string[];
   readonly peer: readonly string[];

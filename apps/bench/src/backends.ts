@@ -1,9 +1,10 @@
-import { AttentionError, type AttentionRequest, type Backend, isHostTensor, type Tensor, toFloat64 } from '@heed/core';
+import { AttentionError, type AttentionKernel, type AttentionRequest, type Backend, isHostTensor, type Tensor, toFloat64 } from '@heed/core';
 import { createReferenceBackend } from '@heed/core/reference';
-import type { Competitor, Prepared } from './competitor.ts';
+import type { Competitor, Compiling, Prepared } from './competitor.ts';
 import type { CompetitorSource, StartOptions } from './competitors.ts';
 import type { Inputs } from './inputs.ts';
 import { javascriptLimit, type Limits, wasmLimits } from './limits.ts';
+import { summarize } from './measure.ts';
 import { tablesOf, variantOf } from './variants.ts';
 import type { Workload } from './workloads.ts';
 
@@ -36,6 +37,7 @@ async function cpu(vectors: 'portable' | 'wide', { threads }: StartOptions): Pro
 
 /** A heed backend as the bench sees it. */
 export function competitorOf(backend: Backend, { about, limit }: Pick<Competitor, 'about' | 'limit'>): Competitor {
+  const cold = new Map<string, number>();
   return {
     name: backend.name,
     role: 'backend',
@@ -45,7 +47,7 @@ export function competitorOf(backend: Backend, { about, limit }: Pick<Competitor
       const assessment = backend.assess(requestOf(workload), shapeOf(workload));
       return assessment.supported ? null : assessment.refusals.map(({ stage, reason }) => `${stage}: ${reason}`).join('; ');
     },
-    prepare: (workload, inputs) => prepare(backend, workload, inputs),
+    prepare: (workload, inputs) => prepare(backend, cold, workload, inputs),
     async dispose() {
       await backend.dispose();
       await backend.runtime.dispose();
@@ -67,10 +69,36 @@ function shapeOf({ layer, batch, queryLength, keyLength }: Workload): Parameters
   return { batch, heads: layer.heads, keyHeads: layer.keyHeads, queryLength, keyLength };
 }
 
+/**
+ * Prepares the kernel of a workload and says what that took.
+ *
+ * @param cold milliseconds of the first time, by layer and dtype; this function fills it
+ */
+async function compile(backend: Backend, cold: Map<string, number>, workload: Workload): Promise<{ readonly kernel: AttentionKernel; readonly compiling: Compiling }> {
+  const request = requestOf(workload);
+  const id = JSON.stringify([workload.layer, workload.dtype]);
+  const timed = async (): Promise<{ readonly kernel: AttentionKernel; readonly spent: number }> => {
+    const start = performance.now();
+    const made = await backend.prepare(request);
+    return { kernel: made, spent: performance.now() - start };
+  };
+  const { kernel, spent } = await timed();
+  if (!cold.has(id)) cold.set(id, spent);
+  const again: number[] = [];
+  for (let round = 0; round < cachedRounds; round++) {
+    const next = await timed();
+    again.push(next.spent);
+    await next.kernel.dispose();
+  }
+  return { kernel, compiling: { cold: cold.get(id) ?? spent, cached: summarize(again).median } };
+}
+
+const cachedRounds = 21;
+
 // Inputs are uploaded and outputs reused, so that a call is what a model's layer would make: no copies from or to the host.
-async function prepare(backend: Backend, workload: Workload, inputs: Inputs): Promise<Prepared> {
+async function prepare(backend: Backend, cold: Map<string, number>, workload: Workload, inputs: Inputs): Promise<Prepared> {
   const { runtime } = backend;
-  const kernel = await backend.prepare(requestOf(workload));
+  const { kernel, compiling } = await compile(backend, cold, workload);
   const uploaded: Tensor[] = [];
   const upload = (source: Parameters<typeof runtime.upload>[0]): Tensor => {
     const copy = runtime.upload(source);
@@ -86,6 +114,7 @@ async function prepare(backend: Backend, workload: Workload, inputs: Inputs): Pr
   };
   const output = runtime.tensor([workload.batch, workload.layer.heads, workload.queryLength, workload.layer.valueDim], workload.dtype);
   return {
+    compiling,
     run: async () => {
       await kernel.run(bound, { into: { output } });
     },

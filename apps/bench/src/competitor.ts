@@ -25,6 +25,14 @@ export interface Competitor {
   dispose(): Promise<void>;
 }
 
+/** Emitting and compiling a kernel, in milliseconds. */
+export interface Compiling {
+  /** The first time in this process. */
+  readonly cold: number;
+  /** Again, while the first one is there: the median of several times. */
+  readonly cached: number;
+}
+
 /** One workload, ready to run on one competitor. */
 export interface Prepared {
   /** One call; done when it returns or resolves. */
@@ -33,6 +41,8 @@ export interface Prepared {
   time?(calls: number): Promise<number>;
   /** The result of the last call, dense, [batch, heads, queryLength, valueDim]. */
   output(): Promise<Float64Array> | Float64Array;
+  /** What making the kernel ready cost, where that is more than copying inputs. */
+  readonly compiling?: Compiling;
   /** Bytes its runtime holds now and held at most, where it keeps count. */
   memory?(): { readonly bytes: number; readonly peakBytes: number };
   dispose(): Promise<void> | void;

@@ -2,7 +2,7 @@
 import { isAttentionError } from '@heed/core';
 import type { Competitor, Prepared } from './competitor.ts';
 import { competitorSources } from './competitors.ts';
-import type { Answer, Question, Started } from './own-process.ts';
+import type { Answer, PreparedThere, Question, Started } from './own-process.ts';
 import { unpackInputs } from './packed-inputs.ts';
 
 /** The competitor of this process and what it has prepared, by number. */
@@ -20,8 +20,7 @@ class Host {
       case 'refuses':
         return this.#started().refuses(question.workload);
       case 'prepare':
-        this.#prepared.set(++this.#made, await this.#started().prepare(question.workload, unpackInputs(question.inputs)));
-        return this.#made;
+        return this.#prepare(question);
       case 'time':
         return time(this.#known(question.prepared), question.calls);
       case 'output':
@@ -42,6 +41,12 @@ class Host {
     this.#competitor = await source.start(options);
     const { about, limit } = this.#competitor;
     return { about, limit };
+  }
+
+  async #prepare({ workload, inputs }: Question & { readonly ask: 'prepare' }): Promise<PreparedThere> {
+    const made = await this.#started().prepare(workload, unpackInputs(inputs));
+    this.#prepared.set(++this.#made, made);
+    return { prepared: this.#made, compiling: made.compiling };
   }
 
   #started(): Competitor {

@@ -5,7 +5,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { AttentionError, type ErrorCode } from '@heed/core';
-import type { Competitor, Prepared } from './competitor.ts';
+import type { Competitor, Compiling, Prepared } from './competitor.ts';
 import type { CompetitorSource, StartOptions } from './competitors.ts';
 import type { Inputs } from './inputs.ts';
 import type { Limits } from './limits.ts';
@@ -29,11 +29,17 @@ export type Answer = { readonly result: unknown } | { readonly error: { readonly
 /** What `start` answers. */
 export type Started = Pick<Competitor, 'about' | 'limit'>;
 
+/** What `prepare` answers. */
+export interface PreparedThere {
+  readonly prepared: number;
+  readonly compiling: Compiling | undefined;
+}
+
 const program = fileURLToPath(new URL('own-process-program.ts', import.meta.url));
 
 /** Starts the source in a process of its own. */
 export async function inOwnProcess({ name, role }: CompetitorSource, options: StartOptions): Promise<Competitor> {
-  const line = new Line(fork(program, { serialization: 'advanced' }));
+  const line = new Line(fork(program, { serialization: 'advanced', execArgv: ['--conditions=@heed/source'] }));
   try {
     const { about, limit } = (await line.ask({ ask: 'start', name, options })) as Started;
     return {
@@ -56,13 +62,14 @@ export async function inOwnProcess({ name, role }: CompetitorSource, options: St
 }
 
 async function prepare(line: Line, workload: Workload, inputs: Inputs): Promise<Prepared> {
-  const prepared = (await line.ask({ ask: 'prepare', workload, inputs: packInputs(inputs) })) as number;
+  const { prepared, compiling } = (await line.ask({ ask: 'prepare', workload, inputs: packInputs(inputs) })) as PreparedThere;
   const time = async (calls: number): Promise<number> => (await line.ask({ ask: 'time', prepared, calls })) as number;
   return {
     run: async () => {
       await time(1);
     },
     time,
+    ...(compiling === undefined ? {} : { compiling }),
     output: async () => (await line.ask({ ask: 'output', prepared })) as Float64Array,
     dispose: async () => {
       await line.ask({ ask: 'release', prepared });

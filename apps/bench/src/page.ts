@@ -221,7 +221,7 @@ function limitShares(report: Report): Html {
 
 // ── Everything else ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const columns = ['by', 'median', 'least … most', 'runs', 'GFLOP/s', 'GB/s', 'of limit', 'memory', 'largest error', 'of tolerance', 'checked'] as const;
+const columns = ['by', 'median', 'least … most', 'runs', 'GFLOP/s', 'GB/s', 'of limit', 'prepared', 'memory', 'largest error', 'of tolerance', 'checked'] as const;
 
 function everything(report: Report): Html {
   const groups = report.workloads.map(
@@ -230,12 +230,12 @@ function everything(report: Report): Html {
   return html`<section><h2>Every number</h2><div class="scroll"><table><thead><tr>${columns.map((column) => html`<th>${column}</th>`)}</tr></thead>${groups}</table></div></section>`;
 }
 
-function row({ competitor, way, timing, verdict, refusal, usefulGigaflopsPerSecond, gigabytesPerSecond, limitShare, peakBytes }: Outcome): Html {
+function row({ competitor, way, timing, verdict, refusal, usefulGigaflopsPerSecond, gigabytesPerSecond, limitShare, compiling, peakBytes }: Outcome): Html {
   const checked = verdict === null ? '' : verdict.compared === verdict.elements ? 'all' : formatShare(verdict.compared / verdict.elements);
   const error = verdict === null ? html`<td></td><td></td><td></td>` : html`<td>${verdict.maxAbsError.toExponential(1)}</td><td${verdict.passed ? nothing : markup(' class="bad"')}>${formatShare(verdict.worstShare)}</td><td>${checked}</td>`;
-  if (timing === null) return html`<tr><td>${competitor}</td><td colspan="7" class="refusal">${refusal}</td>${error}</tr>`;
+  if (timing === null) return html`<tr><td>${competitor}</td><td colspan="8" class="refusal">${refusal}</td>${error}</tr>`;
   const number = (value: number | null, format: (value: number) => string): Html => html`<td>${value === null ? '–' : format(value)}</td>`;
-  return html`<tr><td>${competitor}${way === null ? nothing : html` <small>${way}</small>`}</td><td><b>${formatMilliseconds(timing.median)}</b></td><td>${formatMilliseconds(timing.min)} … ${formatMilliseconds(timing.max)}</td><td>${timing.runs}</td>${number(usefulGigaflopsPerSecond, threeDigits)}${number(gigabytesPerSecond, threeDigits)}${number(limitShare, formatShare)}${number(peakBytes, formatBytes)}${error}</tr>`;
+  return html`<tr><td>${competitor}${way === null ? nothing : html` <small>${way}</small>`}</td><td><b>${formatMilliseconds(timing.median)}</b></td><td>${formatMilliseconds(timing.min)} … ${formatMilliseconds(timing.max)}</td><td>${timing.runs}</td>${number(usefulGigaflopsPerSecond, threeDigits)}${number(gigabytesPerSecond, threeDigits)}${number(limitShare, formatShare)}<td>${compiling === null ? '–' : `${formatMilliseconds(compiling.cold)}, ${formatMilliseconds(compiling.cached)}`}</td>${number(peakBytes, formatBytes)}${error}</tr>`;
 }
 
 function method(report: Report): Html {
@@ -247,7 +247,7 @@ function method(report: Report): Html {
 <div class="scroll"><table><thead><tr><th>limit</th><th>what</th><th>threads</th><th>multiply-add</th><th>read</th><th>copy</th></tr></thead><tbody>${rows}</tbody></table></div>
 <ul>
 <li>First right, then fast: each call is compared with the float64 reference before it is timed, by the tolerance of the conformance suite: a bound on |got − want| that grows with the square roots of width and length, as rounding errors do. What fails is not timed. Large results are compared on the first and last heads and evenly spaced rows; “checked” says how much.</li>
-<li>Competitors take turns within one run. A time is the median of a call with inputs in place and outputs reused; compiling and copying in are not in it.</li>
+<li>Competitors take turns within one run. A time is the median of a call with inputs in place and outputs reused; compiling and copying in are not in it; “prepared” is what emitting and compiling took, the first time and again from the cache.</li>
 <li>FLOP counts 2 · allowed pairs · (key width + value width); exponentials are not counted. GB counts query, key, value and output once.</li>
 <li>Rotary and learned positions act before the timed call, as in a model whose cache holds rotated keys. Inputs are random N(0, 1) unless a file was given.</li>
 <li>Memory is the growth of a fresh process over one call, or what the runtime itself counted, whichever is more, less the result; good to about a mebibyte.</li>

@@ -22,6 +22,15 @@ export interface Work {
  * @throws AttentionError `invalid-argument`, `invalid-file`, `invalid-shape`, `unsupported`
  */
 export async function plannedWork(asked: Arguments): Promise<Work> {
+  const work = await everything(asked);
+  const { only } = asked;
+  if (only === null) return work;
+  const workloads = work.workloads.filter(({ id }) => only.some((text) => id.includes(text)));
+  if (workloads.length === 0) throw new AttentionError('invalid-argument', `--only is '${only.join("', '")}'.`, `Expected a part of one of ${work.workloads.map(({ id }) => id).join(' ')}.`);
+  return { ...work, workloads };
+}
+
+async function everything(asked: Arguments): Promise<Work> {
   const { suite, batch } = asked;
   const dtype = asked.dtype ?? 'f32';
   if (suite !== 'model') return { subject: { name: `suite ${suite}`, tokens: null, decode: 0, batch, dtype }, workloads: suiteWorkloads(suite, batch, dtype), recorded: new Map() };

@@ -1,5 +1,5 @@
 /** What a run found, as it is written to bench-results and read by the table and the page. */
-import type { Competitor } from './competitor.ts';
+import type { Competitor, Compiling } from './competitor.ts';
 import type { Limits } from './limits.ts';
 import type { Machine } from './machine.ts';
 import type { Timing, Verdict } from './measure.ts';
@@ -17,8 +17,8 @@ export interface Outcome {
   /** Null when it was not timed; `refusal` says why. */
   readonly timing: Timing | null;
   readonly refusal: string | null;
-  /** Milliseconds to compile and upload, once. */
-  readonly prepareMilliseconds: number | null;
+  /** What making the kernel ready cost; null where it was not measured. */
+  readonly compiling: Compiling | null;
   readonly peakBytes: number | null;
   readonly usefulGigaflopsPerSecond: number | null;
   readonly gigabytesPerSecond: number | null;
@@ -36,6 +36,8 @@ export interface BenchRecord {
   readonly usefulGigaflopsPerSecond: number;
   readonly gigabytesPerSecond: number;
   readonly limitShare: number;
+  /** What making the kernel ready cost, which is not in the times. */
+  readonly compiling: Compiling | null;
   /** Beyond inputs and outputs; null where it cannot be measured. */
   readonly peakBytes: number | null;
   readonly maxAbsError: number;
@@ -96,7 +98,7 @@ export function recordsOf(workloads: readonly Workload[], outcomes: readonly Out
 }
 
 function recordOf(suite: string, dtype: string, ours: Outcome, peer: Outcome | null): BenchRecord | null {
-  const { timing, verdict, usefulGigaflopsPerSecond, gigabytesPerSecond, limitShare, peakBytes } = ours;
+  const { timing, verdict, usefulGigaflopsPerSecond, gigabytesPerSecond, limitShare, compiling, peakBytes } = ours;
   if (timing === null || verdict === null || usefulGigaflopsPerSecond === null || gigabytesPerSecond === null || limitShare === null) return null;
   const peerMilliseconds = peer?.timing?.median ?? null;
   return {
@@ -108,6 +110,7 @@ function recordOf(suite: string, dtype: string, ours: Outcome, peer: Outcome | n
     usefulGigaflopsPerSecond,
     gigabytesPerSecond,
     limitShare,
+    compiling,
     peakBytes,
     maxAbsError: verdict.maxAbsError,
     maxRelError: verdict.maxRelError,

@@ -66,7 +66,6 @@ interface Ready {
   readonly way: string | null;
   readonly prepared: Prepared;
   readonly verdict: Verdict;
-  readonly prepareMilliseconds: number;
   readonly peakBytes: number | null;
 }
 
@@ -141,8 +140,9 @@ async function makeReadyInBestWay(plan: RunPlan, competitor: Competitor, task: T
   const best = await quickestOf(made);
   for (const other of made) if (other !== best) await other.prepared.dispose();
   if (best === null) return failures.join('; ');
-  // What a curve shows is time; what is wrong needs no further number; another process would measure another call.
-  const probed = best.verdict.passed && task.workload.phase !== 'curve' && plan.workloads.includes(task.workload);
+  // What a curve shows is time, and suites make claims about backends; what is wrong needs no further number, and a lesser call is not this one.
+  const claimed = competitor.role === 'backend' || task.workload.suite === 'model';
+  const probed = claimed && best.verdict.passed && task.workload.phase !== 'curve' && plan.workloads.includes(task.workload);
   return probed ? { ...best, peakBytes: await plan.probePeakBytes({ workload: task.workload.id, competitor: competitor.name, way: best.way }) } : best;
 }
 
@@ -168,11 +168,9 @@ async function makeReadyInWay(plan: RunPlan, competitor: Competitor, task: Task,
   try {
     const predicted = await predictMilliseconds(competitor, workload, longest, way);
     if (predicted !== null) return `one call would take about ${Math.ceil(predicted / 1000)} s; --seconds ${Math.ceil((plan.seconds * predicted) / Math.max(longest, patience * perCall))} would allow it`;
-    const start = performance.now();
     prepared = await competitor.prepare(workload, inputs, way ?? undefined);
-    const prepareMilliseconds = performance.now() - start;
     await prepared.run();
-    return { competitor, way, prepared, prepareMilliseconds, peakBytes: null, verdict: task.judge(await prepared.output()) };
+    return { competitor, way, prepared, peakBytes: null, verdict: task.judge(await prepared.output()) };
   } catch (error) {
     await prepared?.dispose();
     if (isAttentionError(error)) return `failed with ${error.code}: ${error.message}`;
@@ -233,7 +231,7 @@ function refusal({ id }: Workload, { name, role }: Competitor, reason: string): 
     verdict: null,
     timing: null,
     refusal: reason,
-    prepareMilliseconds: null,
+    compiling: null,
     peakBytes: null,
     usefulGigaflopsPerSecond: null,
     gigabytesPerSecond: null,
@@ -242,8 +240,8 @@ function refusal({ id }: Workload, { name, role }: Competitor, reason: string): 
 }
 
 function outcome({ limits }: RunPlan, workload: Workload, ready: Ready, measurement: Measurement): Outcome {
-  const { competitor, way, verdict, prepareMilliseconds, peakBytes } = ready;
-  const base = { workload: workload.id, competitor: competitor.name, role: competitor.role, way, verdict, prepareMilliseconds, peakBytes };
+  const { competitor, way, verdict, prepared, peakBytes } = ready;
+  const base = { workload: workload.id, competitor: competitor.name, role: competitor.role, way, verdict, compiling: prepared.compiling ?? null, peakBytes };
   if ('refusal' in measurement) return { ...base, timing: null, refusal: measurement.refusal, usefulGigaflopsPerSecond: null, gigabytesPerSecond: null, limitShare: null };
   const { timing } = measurement;
   const flops = usefulFlops(workload);

@@ -22,7 +22,7 @@ export function subjectTitle({ subject }: Pick<Report, 'subject'>): string {
   return `attention of ${parts.filter((part) => part !== null).join(', ')}`;
 }
 
-const header: readonly string[] = ['workload', 'by', 'median', 'min … max', 'GFLOP/s', 'GB/s', 'of limit', 'memory', 'error / tolerance', 'than peer'];
+const header: readonly string[] = ['workload', 'by', 'median', 'min … max', 'GFLOP/s', 'GB/s', 'of limit', 'prepared', 'memory', 'error / tolerance', 'than peer'];
 
 function workloadRows(report: Report, id: string, count: number): readonly (readonly string[])[] {
   return report.outcomes
@@ -45,6 +45,7 @@ function cells(outcome: Outcome, ratio: string): readonly string[] {
     outcome.usefulGigaflopsPerSecond === null ? '' : threeDigits(outcome.usefulGigaflopsPerSecond),
     outcome.gigabytesPerSecond === null ? '' : threeDigits(outcome.gigabytesPerSecond),
     outcome.limitShare === null ? '' : formatShare(outcome.limitShare),
+    outcome.compiling === null ? '' : `${formatMilliseconds(outcome.compiling.cold)}, ${formatMilliseconds(outcome.compiling.cached)}`,
     outcome.peakBytes === null ? '' : formatBytes(outcome.peakBytes),
     verdict === null ? '' : `${formatShare(verdict.worstShare)} (${verdict.maxAbsError.toExponential(1)})`,
     [ratio, outcome.way === null ? '' : `(${outcome.way})`].filter((part) => part !== '').join(' '),

@@ -1,7 +1,10 @@
+import { availableParallelism } from 'node:os';
 import { isAttentionError } from '@heed/core';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { helpText, parseArguments } from '../src/arguments.ts';
+import { plannedWork } from '../src/plan.ts';
+import { suiteWorkloads } from '../src/workloads.ts';
 
 function codeOf(argv: readonly string[]): string {
   try {
@@ -50,6 +53,20 @@ describe('the command line', () => {
 
   test('has help for every option', () => {
     const text = helpText([{ name: 'reference', role: 'backend' }, { name: 'plain-js', role: 'peer' }]);
-    for (const option of ['model', 'config', 'tensors', 'suite', 'tokens', 'decode', 'batch', 'dtype', 'backend', 'peer', 'seconds', 'json', 'help']) expect(text).toContain(`--${option}`);
+    for (const option of ['model', 'config', 'tensors', 'suite', 'tokens', 'decode', 'batch', 'dtype', 'backend', 'peer', 'only', 'threads', 'seconds', 'json', 'help']) expect(text).toContain(`--${option}`);
   });
+});
+
+test('a suite is given time in proportion to its calls, a model a fixed time, and either what was asked', () => {
+  const calls = suiteWorkloads('cpu', 1, 'f32').length;
+  expect(parseArguments(['--suite', 'cpu']).seconds / calls).toBeGreaterThanOrEqual(1);
+  expect(parseArguments(['--suite', 'cpu', '--seconds', '7']).seconds).toBe(7);
+  expect(parseArguments([]).threads).toBe(availableParallelism());
+  expect(parseArguments(['--threads', '1', '--only', 'a', '--only', 'b'])).toMatchObject({ threads: 1, only: ['a', 'b'] });
+});
+
+test('only the calls whose id has the text are planned, and a text that none has is refused', async () => {
+  const { workloads } = await plannedWork(parseArguments(['--suite', 'cpu', '--only', 'decode?', '--only', 'small?']));
+  expect(workloads.map(({ id }) => id.split('?')[0])).toEqual(['decode', 'small']);
+  await expect(plannedWork(parseArguments(['--suite', 'cpu', '--only', 'nothing']))).rejects.toThrow(/--only/);
 });

@@ -21,7 +21,7 @@ function outcome(of: string, competitor: string, role: Outcome['role'], median: 
     verdict: { passed: worstShare <= 1, maxAbsError: 1e-7, maxRelError: 1e-6, bound: { absolute: 1e-5, relative: 1e-5 }, worstShare, compared: 10, elements: 40 },
     timing: median === null ? null : { median, min: median / 2, max: median * 2, runs: 5 },
     refusal: median === null ? 'too slow' : null,
-    prepareMilliseconds: 1,
+    compiling: { cold: 3, cached: 0.01 },
     peakBytes: 4096,
     usefulGigaflopsPerSecond: median === null ? null : 1 / median,
     gigabytesPerSecond: median === null ? null : 2 / median,
