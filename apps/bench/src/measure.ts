@@ -107,16 +107,15 @@ class Clock {
 /** Two calls, of which the second tells how many calls make a sample; a call that takes most of the budget is its own sample. */
 async function warmUp(contender: Contender, budget: number, minSample: number, now: () => number): Promise<Clock> {
   const first = await time(contender, 1, now);
-  await rest(contender);
+  const rested = await rest(contender);
   if (first > budget / 4) {
-    const clock = new Clock(1, budget - first, now);
+    const clock = new Clock(1, budget - first - rested, now);
     clock.samples.push(first);
     return clock;
   }
   const second = await time(contender, 1, now);
-  await rest(contender);
   const repeats = Math.max(1, Math.ceil(minSample / Math.max(second, minSample / 1000)));
-  return new Clock(repeats, budget - first - second, now);
+  return new Clock(repeats, budget - first - second - rested - (await rest(contender)), now);
 }
 
 /** Lets the threads of a contender fall asleep, so that the next one finds every core free. */

@@ -77,3 +77,19 @@ test('the median of an even number of samples is the mean of the middle two', ()
   expect(summarize([4, 1, 3, 2])).toEqual({ median: 2.5, min: 1, max: 4, runs: 4 });
   expect(summarize([5])).toEqual({ median: 5, min: 5, max: 5, runs: 1 });
 });
+
+test('a contender that keeps cores busy after its work is waited for, at its own expense, and its time is not longer for it', async () => {
+  const turns: string[] = [];
+  const called = performance.now();
+  const resting: Contender = { name: 'resting', verdict: right, restMilliseconds: 20, run: () => void turns.push(`resting`) };
+  const timings = await measure([resting], { budget: 100, minSample: 0 });
+  // The budget has room for five rests, and work that takes no time may begin another.
+  expect(turns.length).toBeLessThanOrEqual(6);
+  expect(performance.now() - called).toBeGreaterThanOrEqual(20 * (turns.length - 1));
+  expect(timings[0]).toMatchObject({ timing: { median: expect.toSatisfy((median: number) => median < 10) as number } });
+});
+
+test('a contender that times itself is believed', async () => {
+  const elsewhere: Contender = { name: 'elsewhere', verdict: right, run: () => Promise.reject(new Error('not to be called')), time: (calls) => Promise.resolve(calls * 7) };
+  expect(await measure([elsewhere], { budget: 100 })).toMatchObject([{ timing: { median: 7, min: 7, max: 7 } }]);
+});

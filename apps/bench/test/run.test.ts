@@ -1,9 +1,11 @@
 import { PassThrough } from 'node:stream';
+import { setTimeout } from 'node:timers/promises';
 import { AttentionError } from '@heed/core';
 import { createReferenceBackend } from '@heed/core/reference';
 import { describe, expect, test } from 'vitest';
-import { competitorOf } from '../src/backends.ts';
+import { backendSources, competitorOf } from '../src/backends.ts';
 import type { Competitor } from '../src/competitor.ts';
+import { startOrExplain } from '../src/competitors.ts';
 import { type Limit, leastMilliseconds, measureLimits } from '../src/limits.ts';
 import { describeMachine } from '../src/machine.ts';
 import { measurePeakBytes } from '../src/memory.ts';
@@ -12,7 +14,7 @@ import { plainJs } from '../src/peers/plain-js.ts';
 import { createProgress } from '../src/progress.ts';
 import type { Report } from '../src/results.ts';
 import { runPlan } from '../src/run.ts';
-import { modelWorkloads } from '../src/workloads.ts';
+import { modelWorkloads, type Workload } from '../src/workloads.ts';
 
 const small: Model = {
   name: 'small',
@@ -101,4 +103,73 @@ test('the peak of a call sees a large array that is gone when it returns, whatev
   touched(3 * bytes);
   expect(await measurePeakBytes(prepared(bytes), 0)).toBeGreaterThan(0.9 * bytes);
   expect(await measurePeakBytes(prepared(1024), 0)).toBeLessThan(0.2 * bytes);
+});
+
+/** Plain loops that take a while longer and say how they go about it. */
+function inWays(ways: Readonly<Record<string, { readonly delay: number; readonly factor: number }>>): Competitor {
+  return {
+    ...plainJs(),
+    name: 'of many ways',
+    ways: () => Object.keys(ways),
+    async prepare(workload, inputs, way = '') {
+      const { delay = 0, factor = 1 } = ways[way] ?? {};
+      const prepared = await off(factor).prepare(workload, inputs);
+      return {
+        ...prepared,
+        run: async () => {
+          await setTimeout(delay);
+          await prepared.run();
+        },
+      };
+    },
+  };
+}
+
+describe('a competitor with several ways', () => {
+  test('is measured in the quickest of those that are right, and the report says which', async () => {
+    const report = await run([competitorOf(createReferenceBackend(), { about: '', limit: 'javascript' }), inWays({ slow: { delay: 20, factor: 1 }, quick: { delay: 5, factor: 1 }, wrong: { delay: 0, factor: 1.01 } })]);
+    const theirs = report.outcomes.filter(({ competitor }) => competitor === 'of many ways');
+    expect(theirs.map(({ way, verdict }) => [way, verdict?.passed])).toEqual(theirs.map(() => ['quick', true]));
+    expect(report.records.every(({ peer, peerWay }) => peer === 'of many ways' && peerWay === 'quick')).toBe(true);
+  });
+
+  test('is shown as wrong when all are', async () => {
+    const report = await run([inWays({ one: { delay: 0, factor: 1.01 }, other: { delay: 0, factor: 1.02 } })]);
+    expect(report.outcomes.every(({ timing, verdict }) => timing === null && verdict?.passed === false)).toBe(true);
+  });
+});
+
+test('a peer that refuses a layer does the lesser one that stands in for it, judged by its own reference; a backend does not', async () => {
+  const subject = { name: 'small', tokens: 20, decode: 0, batch: 1, dtype: 'f32' } as const;
+  const plain = attentionLayer({ name: 'plain', count: 1, heads: 4, keyHeads: 2, queryDim: 8 });
+  const workloads = modelWorkloads(small, subject).map((workload): Workload => ({ ...workload, lesser: { layer: plain, what: 'no softcap, no sink' } }));
+  const refuses = ({ layer }: Workload): string | null => (layer.softcap === null ? null : 'has no softcap');
+  const peer: Competitor = { ...plainJs(), name: 'peer', refuses };
+  const backend: Competitor = { ...plainJs(), name: 'backend', role: 'backend', refuses };
+  const report = await runPlan({ subject, workloads, recorded: new Map(), competitors: [peer, backend], machine: describeMachine(), limits: {}, seconds: 1, progress: createProgress(new PassThrough().resume()), probePeakBytes: () => Promise.resolve(1) });
+  for (const { competitor, way, verdict, timing, refusal, peakBytes } of report.outcomes) {
+    if (competitor === 'peer') expect([way, verdict?.passed, timing !== null, peakBytes]).toEqual(['no softcap, no sink', true, true, null]);
+    else expect([way, verdict, timing, refusal]).toEqual([null, null, null, 'has no softcap']);
+  }
+});
+
+describe('the cpu backends', () => {
+  test.each(['cpu', 'cpu-wide'])('%s starts, is right and measures its limits, or says why it does not start', { timeout: 60_000 }, async (name) => {
+    const source = backendSources.find((one) => one.name === name);
+    if (source === undefined) throw new RangeError(`no backend is called ${name}`);
+    const competitor = await startOrExplain(source, { threads: 2 });
+    const report = await run([competitor]);
+    if (competitor.limit === null) {
+      // Wide vectors are an experiment of the engine; portable ones are not.
+      expect([name, competitor.about]).toEqual(['cpu-wide', expect.stringContaining('does not start')]);
+      return;
+    }
+    expect(report.outcomes.every(({ verdict, timing, compiling }) => verdict?.passed === true && timing !== null && compiling !== null)).toBe(true);
+    const again = await startOrExplain(source, { threads: 2 });
+    const limits = await measureLimits([again]);
+    await again.dispose();
+    expect(Object.keys(limits)).toHaveLength(2);
+    expect(limits[again.limit ?? '']).toMatchObject({ threads: 2 });
+    for (const { gigaflopsPerSecond, readGigabytesPerSecond } of Object.values(limits)) expect(Math.min(gigaflopsPerSecond, readGigabytesPerSecond)).toBeGreaterThan(0.1);
+  });
 });
