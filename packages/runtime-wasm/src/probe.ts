@@ -80,8 +80,9 @@ export interface WideVectors {
   readonly reason: string;
 }
 
-/** The flag of V8's experimental packing pass. */
-const packingFlag = '--experimental-wasm-revectorize';
+/** The flag of V8's packing pass by its name of today, and the name it had up to V8 15.0: Node 24 and 26, Deno 2.9. An unknown name makes V8 print an error. */
+const packingFlag = '--wasm-revectorize';
+const earlierPackingFlag = '--experimental-wasm-revectorize';
 
 /**
  * Asks V8 for its packing pass, where this runtime can ask (Node): for the whole process, for modules compiled from now on.
@@ -89,9 +90,14 @@ const packingFlag = '--experimental-wasm-revectorize';
  */
 export function requestWideVectors(): string {
   const v8 = builtinModule('v8') as { setFlagsFromString?(flag: string): void } | undefined;
-  if (v8?.setFlagsFromString === undefined) return `This runtime cannot set V8 flags while it runs; V8 packs when it was started with ${packingFlag}.`;
-  v8.setFlagsFromString(packingFlag);
-  return `The flag ${packingFlag} was set, as far as this runtime sets flags.`;
+  if (v8?.setFlagsFromString === undefined) {
+    return `This runtime cannot set V8 flags while it runs; V8 packs when it was started with ${packingFlag} (${earlierPackingFlag} up to V8 15.0).`;
+  }
+  const { process } = globalThis as { readonly process?: { readonly versions?: { readonly v8?: string } } };
+  const [major = 0, minor = 0] = (process?.versions?.v8 ?? '').split('.').map(Number);
+  const flag = major < 15 || (major === 15 && minor === 0) ? earlierPackingFlag : packingFlag;
+  v8.setFlagsFromString(flag);
+  return `The flag ${flag} was set, as far as this runtime sets flags.`;
 }
 
 /** Tile, depth and rounds of the packing test: a call takes 10 to 30 µs. */
@@ -186,7 +192,7 @@ function checkSums(memory: WebAssembly.Memory): void {
     const want = packingDepth * (row + 1) * (column + 1);
     const other = apart[row * packingTile.columns * 2 + Math.floor(column / 4) * 8 + (column % 4)] ?? NaN;
     if (sum !== want || other !== want) {
-      throw new RangeError(`With ${packingFlag}, row ${row}, column ${column} gave ${sum} and ${other}, expected ${want}.`);
+      throw new RangeError(`With packing, row ${row}, column ${column} gave ${sum} and ${other}, expected ${want}.`);
     }
   });
 }

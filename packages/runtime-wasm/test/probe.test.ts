@@ -53,6 +53,6 @@ describe('wide vectors', () => {
     const [portable, wide] = [await run('portable'), await run('wide')];
     expect(wide.bits).toBe(portable.bits);
     expect(portable.wide.reason).toContain('Not asked for');
-    expect(wide.wide.reason).toMatch(/--experimental-wasm-revectorize was set.* (packing happens|no packing)\.$/);
+    expect(wide.wide.reason).toMatch(/-wasm-revectorize was set.* (packing happens|no packing)\.$/);
   });
 });
