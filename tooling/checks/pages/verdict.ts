@@ -19,5 +19,7 @@ export interface Question {
   /** The page must be cross-origin isolated, or must not be. */
   readonly isolated: boolean;
   readonly vectors: 'portable' | 'wide';
+  /** Vectors must be packed: V8 packs on x64. */
+  readonly packed: boolean;
   readonly examples: number;
 }

@@ -25,9 +25,9 @@ interface Visit extends Question {
 
 /** The flag of wide vectors has two names, of new and of earlier versions; the other one is ignored. */
 const visits: readonly Visit[] = [
-  { bundler: 'Vite', isolated: true, vectors: 'portable', examples: 10, switches: [] },
-  { bundler: 'esbuild', isolated: true, vectors: 'wide', examples: 10, switches: ['--js-flags=--wasm-revectorize,--experimental-wasm-revectorize'] },
-  { bundler: 'Vite', isolated: false, vectors: 'portable', examples: 10, switches: [] },
+  { bundler: 'Vite', isolated: true, vectors: 'portable', packed: false, examples: 10, switches: [] },
+  { bundler: 'esbuild', isolated: true, vectors: 'wide', packed: process.arch === 'x64', examples: 10, switches: ['--js-flags=--wasm-revectorize,--experimental-wasm-revectorize'] },
+  { bundler: 'Vite', isolated: false, vectors: 'portable', packed: false, examples: 10, switches: [] },
 ];
 
 const patience = 120_000;
