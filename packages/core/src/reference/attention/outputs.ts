@@ -1,7 +1,7 @@
 import { elementCount } from '../../tensor.ts';
 import type { HostPartial, MergeClass } from '../../partial.ts';
-import { contiguousStrides, encode, tensor } from '../../tensor.ts';
 import type { DType, HostTensor } from '../../tensor.ts';
+import { denseTensor } from '../dense-tensor.ts';
 import { Forward } from './forward.ts';
 import type { Head } from './forward.ts';
 import type { Operands } from './operands.ts';
@@ -29,11 +29,6 @@ export class RowMajor {
   toTensor(dtype: DType): HostTensor {
     return denseTensor(this.data, this.shape, dtype);
   }
-}
-
-/** Numbers as a dense host tensor of a dtype, rounded once. */
-export function denseTensor(data: Float64Array, shape: readonly number[], dtype: DType): HostTensor {
-  return tensor(encode(data, dtype), shape, { dtype, strides: contiguousStrides(shape) });
 }
 
 /** Output and, for the softmax family, logSumExp of a whole call. */

@@ -5,7 +5,7 @@ import { AttentionError } from '../../errors.ts';
 import { bindFastWeights } from '../../fast-weights/bind.ts';
 import { checkFastWeightRequest } from '../../fast-weights/request.ts';
 import type { HostTensor, Tensor } from '../../tensor.ts';
-import { denseTensor } from '../attention/outputs.ts';
+import { denseTensor } from '../dense-tensor.ts';
 import type { Steps } from '../attention/slices.ts';
 import { finishInSlices, finishNow } from '../attention/slices.ts';
 import { computeChunkRule } from './chunk-rule.ts';
