@@ -20,11 +20,24 @@ export class CallMemory {
   readonly #runtime: WasmRuntime;
   readonly #tensors: Tensor[] = [];
   readonly #blocks: number[] = [];
+  #bytes = 0;
   /** What is left of the last block for small pieces. */
   #pieces = { next: 0, left: 0 };
 
   constructor(runtime: WasmRuntime) {
     this.#runtime = runtime;
+  }
+
+  /** Bytes of its blocks, without copies of tensors. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Takes over what another memory holds, to be given back with its own. */
+  adopt(other: CallMemory): void {
+    this.#tensors.push(...other.#tensors.splice(0));
+    this.#blocks.push(...other.#blocks.splice(0));
+    this.#bytes += other.#bytes;
   }
 
   /** A tensor of the runtime where it is; a copy of one of the host. */
@@ -56,6 +69,7 @@ export class CallMemory {
   #block(bytes: number): number {
     const address = this.#runtime.heap.allocate(bytes);
     this.#blocks.push(address);
+    this.#bytes += bytes;
     return address;
   }
 

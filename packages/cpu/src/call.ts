@@ -32,150 +32,160 @@ export interface LinkedTask extends BlockTask {
   readonly observed: number;
   /** Address of the weights of its head's keys. */
   readonly mass: number;
-  /** Where a part of the keys leaves statistics and sums, and how many parts there are. */
+  /** Bytes from the workspace's start to where a part of the keys leaves statistics and sums, and how many parts there are. */
   readonly workspace?: number;
   readonly parts?: number;
 }
 
 export interface Prepared {
   readonly phases: readonly Phase[];
-  /** Pairs that are computed, for the estimate of time. */
+  /** Guess of the time on one thread. */
   readonly microseconds: number;
-  readonly tasks: readonly BlockTask[];
+}
+
+/**
+ * What the kernels of a call read that does not depend on where its tensors lie: the same for every call with the same shapes, positions and uniforms.
+ * It lives in the memory that it was written with.
+ */
+export interface Records {
+  /** The call's record, without the words of tensors and of the workspace. */
+  readonly words: Int32Array;
+  readonly phases: readonly Omit<Phase, 'arguments'>[];
+  readonly microseconds: number;
+  /** Bytes that each call needs of its own: packed keys and values, or statistics and sums of parts. */
+  readonly workspaceBytes: number;
+}
+
+/** What one call brings to its records. */
+export interface Tensors {
+  readonly operands: Operands;
+  readonly outputs: AttentionOutputs<HostTensor>;
+  readonly statistics?: { readonly count?: HostTensor; readonly denominator?: HostTensor };
+  /** Addresses of the stages that are looked at. */
+  readonly stages?: ReadonlyMap<ObservedStage, number>;
 }
 
 /** Writes everything that the kernels of one call read, and says which functions run over how many tasks. */
 export class CallWriter {
   readonly #plan: Plan;
   readonly #layouts: Layouts;
-  readonly #memory: CallMemory;
   readonly #functions: ProgramFunctions;
-  readonly #record: WordRecord;
 
-  constructor(plan: Plan, layouts: Layouts, memory: CallMemory, functions: ProgramFunctions) {
+  constructor(plan: Plan, layouts: Layouts, functions: ProgramFunctions) {
     this.#plan = plan;
     this.#layouts = layouts;
-    this.#memory = memory;
     this.#functions = functions;
-    this.#record = new WordRecord(layouts.call);
   }
 
   /** A whole call: pack keys and values, then every block of queries. */
-  attention(call: BoundCall, operands: Operands, outputs: AttentionOutputs<HostTensor>, statistics: { readonly count?: HostTensor; readonly denominator?: HostTensor } = {}): Prepared {
-    this.#output(outputs);
-    this.#record.set('queryRows', call.queryRows);
-    for (const name of ['count', 'denominator'] as const) this.#record.set(name, statistics[name]?.view().byteOffset ?? 0);
-    return this.#write(call, operands, scheduleOf(call, this.#plan).map((task) => ({ ...task, next: -1, observed: 0, mass: 0 })), false);
+  blocks(call: BoundCall, memory: CallMemory): Records {
+    return this.#blocks(call, memory, scheduleOf(call, this.#plan).map((task) => ({ ...task, next: -1, observed: 0, mass: 0 })), false);
   }
 
   /** A call with few queries: parts of the keys, read where they lie, then merged. */
-  decode(call: BoundCall, operands: Operands, outputs: AttentionOutputs<HostTensor>, parts: readonly PartTask[]): Prepared {
+  parts(call: BoundCall, memory: CallMemory, parts: readonly PartTask[]): Records {
     const plan = this.#plan;
-    this.#output(outputs);
-    this.#operands(operands);
-    const values = new HostValues(call);
-    this.#values(call, values);
-    const { addresses } = this.#sequences(call, values, { keys: [], values: [] }, call.sequences.map(({ keyLength }) => keyLength));
-    const workspace = this.#memory.allocate(Math.max(1, parts.length) * workspaceBytes(plan));
-    const placed = parts.map((task, index) => ({ ...task, next: -1, observed: 0, mass: 0, workspace: workspace + index * workspaceBytes(plan) }));
-    this.#record.set('tasks', this.#tasks(placed, addresses));
-    const words = [...this.#record.integers];
-    const merges = new WordRecord(this.#layouts.call);
-    merges.integers.set(this.#record.integers);
+    const { record, values } = this.#record(call);
+    const { addresses } = this.#sequences(memory, call, values, { keys: [], values: [] }, call.sequences.map(({ keyLength }) => keyLength));
+    const placed = parts.map((task, index) => ({ ...task, next: -1, observed: 0, mass: 0, workspace: index * workspaceBytes(plan) }));
+    record.set('tasks', this.#tasks(memory, placed, addresses));
     const heads = placed.filter(({ part }) => part === 0);
-    merges.set('tasks', this.#tasks(heads, addresses));
+    record.set('merges', heads.length === placed.length ? record.get('tasks') : this.#tasks(memory, heads, addresses));
     const pairs = parts.reduce((sum, { rows, tiles }) => sum + rows.length * tiles.reduce((keys, { first, end }) => keys + end - first, 0), 0) * (call.heads / call.keyHeads);
     return {
-      tasks: placed,
+      words: record.integers,
+      workspaceBytes: placed.length * workspaceBytes(plan),
       microseconds: (pairs * 2 * (plan.scoreDim + plan.valueDim + 60)) / 15_000 + parts.length,
       phases: [
-        this.#phase('decode', parts.length, words, scratchOf(plan).end + plan.blockKey * valueRowBytes(plan)),
-        this.#phase('mergeParts', heads.length, [...merges.integers], 0),
+        this.#phase('decode', parts.length, scratchOf(plan).end + plan.blockKey * valueRowBytes(plan)),
+        this.#phase('mergeParts', heads.length, 0),
       ],
     };
   }
 
   /** The pass that looks at stages of chosen rows: one chain of tasks for each head, so that the weights of a key are added in order. */
-  observation(call: BoundCall, operands: Operands, chains: readonly LinkedTask[], heads: number, stages: ReadonlyMap<ObservedStage, number>): Prepared {
-    for (const [stage, address] of stages) this.#record.set(stageWord(stage), address);
-    this.#record.set('observed.row', call.keyRows * 4);
-    const prepared = this.#write(call, operands, chains, true);
+  observation(call: BoundCall, memory: CallMemory, chains: readonly LinkedTask[], heads: number): Records {
+    const records = this.#blocks(call, memory, chains, true);
     // Tasks behind the first of each chain are reached by their links.
-    return { ...prepared, phases: prepared.phases.map((phase, index) => (index === prepared.phases.length - 1 ? { ...phase, tasks: Math.min(phase.tasks, heads) } : phase)) };
+    return { ...records, phases: records.phases.map((phase, index) => (index === records.phases.length - 1 ? { ...phase, tasks: Math.min(phase.tasks, heads) } : phase)) };
   }
 
-  #write(call: BoundCall, operands: Operands, tasks: readonly LinkedTask[], wholeKeys: boolean): Prepared {
+  /** The phases of a call: its records, with the addresses of what it reads and writes. */
+  phases({ words, phases, microseconds, workspaceBytes }: Records, call: BoundKeys, memory: CallMemory, { operands: { query, key, value }, outputs, statistics, stages }: Tensors): Prepared {
+    const { dtypes } = this.#plan;
+    const record = new WordRecord(this.#layouts.call, words.slice());
+    record.set('workspace', workspaceBytes === 0 ? 0 : memory.allocate(workspaceBytes));
+    strided(record, 'query', query, dtypes.query);
+    strided(record, 'key', key, dtypes.key);
+    strided(record, 'value', value, dtypes.value);
+    this.#output(record, outputs);
+    this.#tables(record, call, memory);
+    if (statistics?.count !== undefined) record.set('count', statistics.count.view().byteOffset);
+    if (statistics?.denominator !== undefined) record.set('denominator', statistics.denominator.view().byteOffset);
+    if (stages !== undefined) for (const [stage, address] of stages) record.set(stageWord(stage), address);
+    return { microseconds, phases: phases.map((phase) => ({ ...phase, arguments: record.integers })) };
+  }
+
+  /** transformKeys: every key row to its place in `output`. */
+  keys(call: BoundKeys, memory: CallMemory, key: Placed, output: HostTensor): Prepared {
+    const { record, values } = this.#record(call);
+    strided(record, 'key', key, this.#plan.dtypes.key);
+    strided(record, 'output', { address: output.view().byteOffset, strides: output.strides }, this.#plan.dtypes.key);
+    this.#tables(record, call, memory);
+    const lengths = call.sequences.map(({ keyRows }) => keyRows);
+    const { addresses } = this.#sequences(memory, call, values, null, lengths);
+    const { address, count } = this.#packings(memory, lengths, call.keyHeads, addresses);
+    record.set('packings', address);
+    return { microseconds: Infinity, phases: [{ ...this.#phase('transformKeys', count, this.#plan.rowFloats * 8), arguments: record.integers }] };
+  }
+
+  #blocks(call: BoundCall, memory: CallMemory, tasks: readonly LinkedTask[], wholeKeys: boolean): Records {
     const plan = this.#plan;
-    this.#operands(operands);
-    const values = new HostValues(call);
-    this.#values(call, values);
+    const { record, values } = this.#record(call);
+    record.set('queryRows', call.queryRows);
+    record.set('observed.row', call.keyRows * 4);
     // Scores that are looked at exist for padding too.
     const lengths = call.sequences.map(({ keyLength, keyRows }) => (wholeKeys ? keyRows : keyLength));
     const packed = this.#packedSizes(lengths);
-    const sequences = this.#sequences(call, values, packed, lengths);
-    const packings = this.#packings(lengths, call.keyHeads, sequences.addresses);
-    this.#record.set('tasks', this.#tasks(tasks, sequences.addresses));
-    if (plan.path === 'rows') this.#record.set('columns', widestRow(tasks));
-    const callWords = [...this.#record.integers];
+    const sequences = this.#sequences(memory, call, values, packed, lengths);
+    const packings = this.#packings(memory, lengths, call.keyHeads, sequences.addresses);
+    record.set('packings', packings.address);
+    record.set('tasks', this.#tasks(memory, tasks, sequences.addresses));
+    const columns = plan.path === 'rows' ? widestRow(tasks) : 0;
+    record.set('columns', columns);
     const extra = plan.queryTables.reduce((sum, name) => sum + (call.tables[name]?.sizes.at(-2) ?? 0) * plan.blockQuery * 4, 0);
     const hasKeys = tasks.some(({ tiles }) => tiles.length > 0);
     const pairs = tasks.reduce((sum, { rows, tiles }) => sum + rows.length * tiles.reduce((keys, { first, end }) => keys + end - first, 0), 0);
-    const packing = plan.rowFloats * 8;
-    const columns = plan.path === 'rows' ? widestRow(tasks) : 0;
     const strips = plan.path === 'rows' ? 2 * columns * 4 * plan.blockQuery + 16 : 0;
     return {
-      tasks,
+      words: record.integers,
+      workspaceBytes: sequences.bytes,
       microseconds: (pairs * 2 * (plan.scoreDim + plan.valueDim + 60)) / 30_000 + call.sequences.length + tasks.length,
       phases: [
-        ...(hasKeys ? [this.#phase('packKeys', packings, callWords, packing), this.#phase('packValues', packings, callWords, 0)] : []),
-        this.#phase(plan.path === 'online' ? 'prefill' : 'rows', tasks.length, callWords, scratchOf(plan).end + extra + strips),
+        ...(hasKeys ? [this.#phase('packKeys', packings.count, plan.rowFloats * 8), this.#phase('packValues', packings.count, 0)] : []),
+        this.#phase(plan.path === 'online' ? 'prefill' : 'rows', tasks.length, scratchOf(plan).end + extra + strips),
       ],
     };
   }
 
-  /** transformKeys: every key row to its place in `output`. */
-  keys(call: BoundKeys, key: Placed, output: HostTensor): Prepared {
-    this.#strided('key', key.address, key.strides, this.#plan.dtypes.key);
-    this.#strided('output', output.view().byteOffset, output.strides, this.#plan.dtypes.key);
-    const values = new HostValues(call);
-    this.#values(call, values);
-    const lengths = call.sequences.map(({ keyRows }) => keyRows);
-    const { addresses } = this.#sequences(call, values, null, lengths);
-    const tasks = this.#packings(lengths, call.keyHeads, addresses);
-    return { tasks: [], microseconds: Infinity, phases: [this.#phase('transformKeys', tasks, [...this.#record.integers], this.#plan.rowFloats * 8)] };
-  }
-
-  #phase(name: string, tasks: number, words: readonly number[], scratchBytes: number): Phase {
+  #phase(name: string, tasks: number, scratchBytes: number): Omit<Phase, 'arguments'> {
     const found = this.#functions[name];
     if (found === undefined) throw new RangeError(`the program has no function '${name}'`);
-    return { function: found, tasks, arguments: words, scratchBytes };
+    return { function: found, tasks, scratchBytes };
   }
 
-  #operands({ query, key, value }: Operands): void {
-    const { dtypes } = this.#plan;
-    this.#strided('query', query.address, query.strides, dtypes.query);
-    this.#strided('key', key.address, key.strides, dtypes.key);
-    this.#strided('value', value.address, value.strides, dtypes.value);
-  }
-
-  #strided(name: string, address: number, strides: readonly number[], dtype: Plan['dtypes']['query']): void {
-    this.#record.set(name, address);
-    ['batch', 'head', 'row', 'channel'].forEach((axis, index) => {
-      this.#record.set(`${name}.${axis}`, (strides[index] ?? 0) * bytesPerElement[dtype]);
-    });
-  }
-
-  #output({ output, logSumExp }: AttentionOutputs<HostTensor>): void {
-    this.#strided('output', output.view().byteOffset, output.strides, this.#plan.dtypes.output);
+  #output(record: WordRecord, { output, logSumExp }: AttentionOutputs<HostTensor>): void {
+    strided(record, 'output', { address: output.view().byteOffset, strides: output.strides }, this.#plan.dtypes.output);
     if (logSumExp === undefined) return;
-    this.#record.set('logSumExp', logSumExp.view().byteOffset);
-    ['batch', 'head', 'row'].forEach((axis, index) => {
-      this.#record.set(`logSumExp.${axis}`, (logSumExp.strides[index] ?? 0) * 4);
-    });
+    const at = record.place('logSumExp');
+    record.integers[at] = logSumExp.view().byteOffset | 0;
+    for (let axis = 0; axis < 3; axis += 1) record.integers[at + 1 + axis] = (logSumExp.strides[axis] ?? 0) * 4;
   }
 
-  #values(call: BoundKeys, values: HostValues): void {
-    const record = this.#record;
+  /** A record with what uniforms and the variant alone decide. */
+  #record(call: BoundKeys): { readonly record: WordRecord; readonly values: HostValues } {
+    const record = new WordRecord(this.#layouts.call);
+    const values = new HostValues(call);
     const { scoring, normalization, uniforms } = call.request.variant;
     record.set('heads', call.heads);
     record.set('keyHeads', call.keyHeads);
@@ -187,8 +197,14 @@ export class CallWriter {
       if (type === 'f32') record.setFloat(uniformWord(name), call.uniforms[name] ?? Number.NaN);
       else record.set(uniformWord(name), call.uniforms[name] ?? 0);
     }
-    for (const [name, table] of Object.entries(call.tables)) {
-      const { address, strides } = this.#memory.placeTable(name, table);
+    return { record, values };
+  }
+
+  #tables(record: WordRecord, call: BoundKeys, memory: CallMemory): void {
+    for (const name in call.tables) {
+      const table = call.tables[name];
+      if (table === undefined) continue;
+      const { address, strides } = memory.placeTable(name, table);
       record.set(tableWord(name), address);
       strides.forEach((stride, axis) => {
         record.set(tableStrideWord(name, axis), stride);
@@ -204,11 +220,11 @@ export class CallWriter {
     return { keys: rows.map((count) => (count / columns) * panelBytes(this.#plan)), values: rows.map((count) => count * valueRowBytes(this.#plan)) };
   }
 
-  #sequences(call: CallValues & Pick<BoundCall, 'sequences' | 'keyHeads' | 'request' | 'keysTransformed'>, values: HostValues, packed: { readonly keys: readonly number[]; readonly values: readonly number[] } | null, lengths: readonly number[]): { readonly addresses: readonly number[] } {
+  /** Returns where each sequence's record lies, and the bytes of all packed keys and values. */
+  #sequences(memory: CallMemory, call: CallValues & Pick<BoundCall, 'sequences' | 'keyHeads' | 'request' | 'keysTransformed'>, values: HostValues, packed: { readonly keys: readonly number[]; readonly values: readonly number[] } | null, lengths: readonly number[]): { readonly addresses: readonly number[]; readonly bytes: number } {
     const { keyHeads, request, sequences } = call;
     const { rule } = request.variant.normalization;
-    const keysAt = this.#heads(packed?.keys ?? [], keyHeads);
-    const valuesAt = this.#heads(packed?.values ?? [], keyHeads);
+    let bytes = 0;
     const records = recordsOf(this.#layouts.sequence, sequences, (record, sequence, index) => {
       const queryPositions = positionsOf(sequence.queryPositions, sequence.queryOffset, sequence.queryRows, sequence.queryRows);
       const keyPositions = positionsOf(sequence.keyPositions, sequence.keyOffset, sequence.keyRows, roundUp(sequence.keyRows, this.#plan.stepKey));
@@ -219,43 +235,25 @@ export class CallWriter {
       record.set('queryLength', sequence.queryLength);
       record.set('keyLength', sequence.totalKeyLength);
       record.set('lastKey', (lengths[index] ?? 0) - 1);
-      record.set('queryPositions', this.#memory.write(queryPositions));
-      record.set('keyPositions', this.#memory.write(keyPositions));
-      record.set('keys', keysAt[index] ?? 0);
-      record.set('keys.head', packed?.keys[index] ?? 0);
-      record.set('values', valuesAt[index] ?? 0);
-      record.set('values.head', packed?.values[index] ?? 0);
-      if (packed !== null && rule.kind === 'softmax') record.set('sinks', this.#memory.write(values.sinks(rule.sink, sequence.batch)));
-      if (packed !== null && this.#plan.streams.length > 0) record.set('randomKeys', this.#memory.write(values.randomKeys(this.#plan, sequence)));
-      this.#turns(record, values, 'query', request.variant.scoring.queryTransforms, request.queryDim, queryPositions);
-      if (!call.keysTransformed) this.#turns(record, values, 'key', request.variant.scoring.keyTransforms, request.keyDim, keyPositions);
+      record.set('queryPositions', memory.write(queryPositions));
+      record.set('keyPositions', memory.write(keyPositions));
+      const [keyBytes, valueBytes] = [packed?.keys[index] ?? 0, packed?.values[index] ?? 0];
+      record.set('keys', bytes);
+      record.set('keys.head', keyBytes);
+      record.set('values', bytes + keyBytes * keyHeads);
+      record.set('values.head', valueBytes);
+      bytes += (keyBytes + valueBytes) * keyHeads;
+      if (packed !== null && rule.kind === 'softmax') record.set('sinks', memory.write(values.sinks(rule.sink, sequence.batch)));
+      if (packed !== null && this.#plan.streams.length > 0) record.set('randomKeys', memory.write(values.randomKeys(this.#plan, sequence)));
+      turns(memory, record, values, 'query', request.variant.scoring.queryTransforms, request.queryDim, queryPositions);
+      if (!call.keysTransformed) turns(memory, record, values, 'key', request.variant.scoring.keyTransforms, request.keyDim, keyPositions);
     });
-    const start = this.#memory.write(records);
-    return { addresses: sequences.map((_, index) => start + index * this.#layouts.sequence.bytes) };
+    const start = memory.write(records);
+    return { addresses: sequences.map((_, index) => start + index * this.#layouts.sequence.bytes), bytes };
   }
 
-  #turns(record: WordRecord, values: HostValues, side: 'query' | 'key', transforms: readonly RowTransform[], dim: number, positions: Int32Array): void {
-    let width = dim;
-    transforms.forEach((transform, index) => {
-      const turns = values.turns(transform, width, positions);
-      if (turns !== null) record.set(turnWord(side, index), this.#memory.write(turns));
-      width = transformedWidth(transform, width);
-    });
-  }
-
-  /** One block for all sequences: where each one's heads begin. */
-  #heads(bytes: readonly number[], keyHeads: number): readonly number[] {
-    const total = bytes.reduce((sum, size) => sum + size * keyHeads, 0);
-    let place = total === 0 ? 0 : this.#memory.allocate(total);
-    return bytes.map((size) => {
-      const start = place;
-      place += size * keyHeads;
-      return start;
-    });
-  }
-
-  /** Returns the number of packing tasks. */
-  #packings(lengths: readonly number[], keyHeads: number, addresses: readonly number[]): number {
+  /** Where the packing tasks lie, and how many there are. */
+  #packings(memory: CallMemory, lengths: readonly number[], keyHeads: number, addresses: readonly number[]): { readonly address: number; readonly count: number } {
     const packings: { readonly sequence: number; readonly keyHead: number; readonly first: number; readonly end: number }[] = [];
     lengths.forEach((length, sequence) => {
       const rows = roundUp(length, this.#plan.stepKey);
@@ -269,16 +267,15 @@ export class CallWriter {
       record.set('first', first);
       record.set('end', end);
     });
-    this.#record.set('packings', this.#memory.write(records));
-    return packings.length;
+    return { address: memory.write(records), count: packings.length };
   }
 
-  #tasks(tasks: readonly LinkedTask[], sequences: readonly number[]): number {
+  #tasks(memory: CallMemory, tasks: readonly LinkedTask[], sequences: readonly number[]): number {
     const rowLists = new Map<readonly number[], number>();
     const tileLists = new Map<readonly KeyTile[], number>();
     const records = recordsOf(this.#layouts.task, tasks, (record, task) => {
-      const rows = rowLists.get(task.rows) ?? this.#memory.write(Int32Array.from(task.rows));
-      const tiles = tileLists.get(task.tiles) ?? this.#writeTiles(task.tiles);
+      const rows = rowLists.get(task.rows) ?? memory.write(Int32Array.from(task.rows));
+      const tiles = tileLists.get(task.tiles) ?? this.#writeTiles(memory, task.tiles);
       rowLists.set(task.rows, rows);
       tileLists.set(task.tiles, tiles);
       record.set('sequence', sequences[task.sequence] ?? 0);
@@ -293,11 +290,11 @@ export class CallWriter {
       record.set('workspace', task.workspace ?? 0);
       record.set('splits', task.parts ?? 1);
     });
-    return this.#memory.write(records);
+    return memory.write(records);
   }
 
-  #writeTiles(tiles: readonly KeyTile[]): number {
-    return this.#memory.write(recordsOf(this.#layouts.tile, tiles, (record, { first, end, low, high, mixed }) => {
+  #writeTiles(memory: CallMemory, tiles: readonly KeyTile[]): number {
+    return memory.write(recordsOf(this.#layouts.tile, tiles, (record, { first, end, low, high, mixed }) => {
       record.set('first', first);
       record.set('end', end);
       record.set('low', low);
@@ -322,3 +319,20 @@ function positionsOf(given: Int32Array | null, offset: number, rows: number, len
   return positions;
 }
 
+
+/** Address and byte strides of a tensor of rank 4, side by side in the record. */
+function strided(record: WordRecord, name: string, { address, strides }: Pick<Placed, 'address' | 'strides'>, dtype: Plan['dtypes']['query']): void {
+  const at = record.place(name);
+  const bytes = bytesPerElement[dtype];
+  record.integers[at] = address | 0;
+  for (let axis = 0; axis < 4; axis += 1) record.integers[at + 1 + axis] = (strides[axis] ?? 0) * bytes;
+}
+
+function turns(memory: CallMemory, record: WordRecord, values: HostValues, side: 'query' | 'key', transforms: readonly RowTransform[], dim: number, positions: Int32Array): void {
+  let width = dim;
+  transforms.forEach((transform, index) => {
+    const made = values.turns(transform, width, positions);
+    if (made !== null) record.set(turnWord(side, index), memory.write(made));
+    width = transformedWidth(transform, width);
+  });
+}

@@ -7,10 +7,11 @@ import { assess, describePlan } from './assess.ts';
 import { CallMemory } from './call-memory.ts';
 import { CallWriter, type Operands, type Prepared } from './call.ts';
 import { emitProgram } from './emit/program.ts';
-import { layoutsOf, type Layouts } from './layouts.ts';
+import { layoutsOf } from './layouts.ts';
 import { mergingOf } from './merging.ts';
 import { fillUnseen, observationChains, observedShapeOf } from './observation.ts';
 import { partialRequestOf } from './partial-request.ts';
+import { RecordCache } from './record-cache.ts';
 import { partsOfCall } from './schedule.ts';
 import { observingPlanOf, partialPlanOf, planOf, type Plan } from './plan.ts';
 
@@ -23,6 +24,7 @@ export class CpuKernel implements AttentionKernel {
   readonly #main: Loaded;
   /** The pass over rows that are looked at. */
   readonly #observing: Loaded | null;
+  readonly #records: RecordCache;
   /** Made when the first partial result is asked for. */
   #partial: Loaded | undefined;
   readonly #pending = new Set<Submission>();
@@ -35,6 +37,7 @@ export class CpuKernel implements AttentionKernel {
     this.#runtime = runtime;
     this.#binder = createBinder(request, { runtime });
     this.#onDispose = onDispose;
+    this.#records = new RecordCache(runtime, request);
     this.#main = this.#load(request, planOf(request, runtime.machine));
     const observing = observingPlanOf(request, runtime.machine);
     this.#observing = observing === null ? null : this.#load(request, observing);
@@ -78,7 +81,9 @@ export class CpuKernel implements AttentionKernel {
     try {
       await this.#submit(call, tensors, { awaited: true, ...stopOf(options) }, (memory, operands) => {
         const written = { ...(statistics.count === undefined ? {} : { count: statistics.count }), denominator: statistics.denominator ?? spare ?? made.output };
-        return [this.#writer(program, memory).attention({ ...call, request: program.request }, operands, made, written)];
+        const { writer } = program;
+        const own = { ...call, request: program.request };
+        return [writer.phases(writer.blocks(own, memory), own, memory, { operands, outputs: made, statistics: written })];
       }).done;
       const finished = async (tensor: HostTensor): Promise<HostTensor> => (inputs.query.runtime === null ? this.#runtime.read(tensor) : tensor);
       const { output, ...rows } = made;
@@ -99,7 +104,7 @@ export class CpuKernel implements AttentionKernel {
     const made = runtime.tensor([batch, keyHeads, keyRows, call.scoreDim], this.#main.plan.dtypes.key);
     const memory = new CallMemory(runtime);
     try {
-      const { phases, microseconds } = this.#writer(this.#main, memory).keys(call, memory.place(key), made);
+      const { phases, microseconds } = this.#main.writer.keys(call, memory, memory.place(key), made);
       const submission = runtime.submit({ phases, microseconds }, { participate: true, awaited: true, reads: key.runtime === runtime ? [key] : [], writes: [made] });
       this.#track(submission);
       memory.release();
@@ -138,6 +143,7 @@ export class CpuKernel implements AttentionKernel {
     if (this.#disposed) return;
     this.#disposed = true;
     await Promise.allSettled([...this.#pending].map(async ({ done }) => done));
+    this.#records.clear();
     for (const loaded of [this.#main, this.#observing, this.#partial ?? null]) if (loaded !== null) this.#runtime.releaseProgram(loaded.program);
     this.#onDispose(this);
   }
@@ -168,13 +174,18 @@ export class CpuKernel implements AttentionKernel {
       for (const [stage, tensor] of stages) fillUnseen(stage, tensor);
       keyMass?.view().fill(0);
       const submission = this.#submit(call, writes, run, (memory, operands) => {
-        const few = this.#readsInPlace(call, operands) ? partsOfCall(call, this.#main.plan) : null;
-        const writer = this.#writer(this.#main, memory);
-        const parts = [few === null ? writer.attention(call, operands, outputs) : writer.decode(call, operands, outputs, few)];
+        const { writer, plan } = this.#main;
+        const inPlace = this.#readsInPlace(call, operands);
+        const records = this.#records.records(call, inPlace, memory, (held) => {
+          const few = inPlace ? partsOfCall(call, plan) : null;
+          return few === null ? writer.blocks(call, held) : writer.parts(call, held, few);
+        });
+        const parts = [writer.phases(records, call, memory, { operands, outputs })];
         if (observing !== null && shape !== null) {
           const { tasks, chains } = observationChains(call, observing.plan, shape, keyMass === null ? 0 : runtime.addressOf(keyMass));
           const addresses = new Map([...stages].map(([stage, tensor]) => [stage, runtime.addressOf(tensor)] as const));
-          parts.push(this.#writer(observing, memory).observation(call, operands, tasks, chains, addresses));
+          const looking = observing.writer;
+          parts.push(looking.phases(looking.observation(call, memory, tasks, chains), call, memory, { operands, outputs, stages: addresses }));
         }
         return parts;
       });
@@ -208,14 +219,11 @@ export class CpuKernel implements AttentionKernel {
     return key.strides[3] === 1 && value.strides[3] === 1 && (keysTransformed || request.variant.scoring.keyTransforms.length === 0);
   }
 
-  #writer({ plan, layouts, program }: Loaded, memory: CallMemory): CallWriter {
-    return new CallWriter(plan, layouts, memory, program.functions);
-  }
-
   #load(request: AttentionRequest, plan: Plan): Loaded {
     const layouts = layoutsOf(request, plan);
     const names = ['packKeys', 'packValues', 'transformKeys', plan.path === 'online' ? 'prefill' : 'rows', ...(plan.readsInPlace ? ['decode', 'mergeParts'] : [])];
-    return { request, plan, layouts, program: this.#runtime.program(programKey(request, plan), names, () => emitProgram(request, plan, layouts)) };
+    const program = this.#runtime.program(programKey(request, plan), names, () => emitProgram(request, plan, layouts));
+    return { request, plan, program, writer: new CallWriter(plan, layouts, program.functions) };
   }
 
   #track(submission: Submission): void {
@@ -253,8 +261,8 @@ export class CpuKernel implements AttentionKernel {
 interface Loaded {
   readonly request: AttentionRequest;
   readonly plan: Plan;
-  readonly layouts: Layouts;
   readonly program: Program;
+  readonly writer: CallWriter;
 }
 
 interface Start {

@@ -27,7 +27,7 @@ export function layoutsOf(request: AttentionRequest, plan: Plan): Layouts {
     call: words([
       ...strided('query'), ...strided('key'), ...strided('value'), ...strided('output'),
       'logSumExp', 'logSumExp.batch', 'logSumExp.head', 'logSumExp.row',
-      'heads', 'keyHeads', 'queryRows', 'count', 'denominator', 'group', 'keysTransformed', 'tasks', 'packings', 'scale', 'epsilon', 'columns', 'observed.row', ...plan.observed.map(stageWord),
+      'heads', 'keyHeads', 'queryRows', 'count', 'denominator', 'group', 'keysTransformed', 'workspace', 'tasks', 'merges', 'packings', 'scale', 'epsilon', 'columns', 'observed.row', ...plan.observed.map(stageWord),
       ...Object.keys(variant.uniforms).map(uniformWord), ...tables, ...plan.queryTables.map(queryTableRowsWord),
     ]),
     sequence: words([

@@ -24,36 +24,38 @@ export class WordRecord<Name extends string = string> {
   readonly #layout: Words<Name>;
   readonly #start: number;
   readonly integers: Int32Array;
-  readonly #floats: Float32Array;
 
-  /** @param memory shared with the records beside it; default: its own */
-  constructor(layout: Words<Name>, memory: { readonly integers: Int32Array; readonly floats: Float32Array; readonly start: number } = wordsOf(layout, 1)) {
+  /** @param integers words that hold the record, from `start` on; default: its own */
+  constructor(layout: Words<Name>, integers: Int32Array = new Int32Array(layout.names.length), start = 0) {
     this.#layout = layout;
-    this.#start = memory.start;
-    this.integers = memory.integers;
-    this.#floats = memory.floats;
+    this.#start = start;
+    this.integers = integers;
+  }
+
+  /** Index of a word in {@link integers}. */
+  place(name: Name): number {
+    return this.#start + this.#layout.offset(name) / 4;
+  }
+
+  get(name: Name): number {
+    return this.integers[this.place(name)] ?? 0;
   }
 
   /** A 32-bit integer, or an address below 2³². */
   set(name: Name, value: number): void {
-    this.integers[this.#start + this.#layout.offset(name) / 4] = value | 0;
+    this.integers[this.place(name)] = value | 0;
   }
 
   setFloat(name: Name, value: number): void {
-    this.#floats[this.#start + this.#layout.offset(name) / 4] = value;
+    new Float32Array(this.integers.buffer)[this.place(name)] = value;
   }
-}
-
-function wordsOf(layout: Pick<Words, 'names'>, count: number): { readonly integers: Int32Array; readonly floats: Float32Array; readonly start: number } {
-  const integers = new Int32Array(layout.names.length * count);
-  return { integers, floats: new Float32Array(integers.buffer), start: 0 };
 }
 
 /** The words of one record for each item, one after another. */
 export function recordsOf<Item, Name extends string>(layout: Words<Name>, items: readonly Item[], fill: (record: WordRecord<Name>, item: Item, index: number) => void): Int32Array {
-  const memory = wordsOf(layout, items.length);
+  const integers = new Int32Array(layout.names.length * items.length);
   items.forEach((item, index) => {
-    fill(new WordRecord(layout, { ...memory, start: index * layout.names.length }), item, index);
+    fill(new WordRecord(layout, integers, index * layout.names.length), item, index);
   });
-  return memory.integers;
+  return integers;
 }

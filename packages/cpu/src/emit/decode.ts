@@ -260,7 +260,7 @@ function emitMergeParts(emission: Emission, finish: Callee, isSoftmax: boolean):
   const { module, plan, layouts } = emission;
   const lanes = { fused: plan.machine.fused };
   module.function('mergeParts', { parameters: { task: 'i32', call: 'i32', scratch: 'i32' }, export: true }, (f, { task, call, scratch: base }) => {
-    const { record } = readTask(f, emission, task, call, base);
+    const { record } = readTask(f, emission, task, call, base, 'merges');
     const { sequence, head: keyHead, rows: list, rowCount, workspace, splits } = record;
     const group = f.let('group', word(call, layouts.call.offset('group')));
     const total = f.let('total', i32.mul(group, rowCount));

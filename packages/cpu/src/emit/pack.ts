@@ -26,7 +26,7 @@ export function emitPackKeys(emission: Emission): void {
     const packing = f.let('packing', i32.add(word(call, layouts.call.offset('packings')), i32.mul(task, layouts.packing.bytes)));
     const { sequence, keyHead, first, end } = readWords(f, packing, layouts.packing, ['sequence', 'keyHead', 'first', 'end']);
     const { keys, lastKey, keyPositions } = readWords(f, sequence, layouts.sequence, ['keys', 'lastKey', 'keyPositions']);
-    const base = f.let('base', i32.add(keys, i32.mul(keyHead, word(sequence, layouts.sequence.offset('keys.head')))));
+    const base = f.let('base', i32.add(i32.add(word(call, layouts.call.offset('workspace')), keys), i32.mul(keyHead, word(sequence, layouts.sequence.offset('keys.head')))));
     const channelBytes = f.let('channelBytes', word(call, layouts.call.offset('key.channel')));
     const index = f.local('index', 'i32');
     const channel = f.local('outChannel', 'i32');
@@ -96,7 +96,7 @@ export function emitPackValues(emission: Emission): void {
     const packing = f.let('packing', i32.add(word(call, layouts.call.offset('packings')), i32.mul(task, layouts.packing.bytes)));
     const { sequence, keyHead, first, end } = readWords(f, packing, layouts.packing, ['sequence', 'keyHead', 'first', 'end']);
     const { values, lastKey, keyPositions } = readWords(f, sequence, layouts.sequence, ['values', 'lastKey', 'keyPositions']);
-    const base = f.let('base', i32.add(values, i32.mul(keyHead, word(sequence, layouts.sequence.offset('values.head')))));
+    const base = f.let('base', i32.add(i32.add(word(call, layouts.call.offset('workspace')), values), i32.mul(keyHead, word(sequence, layouts.sequence.offset('values.head')))));
     const channelBytes = f.let('channelBytes', word(call, layouts.call.offset('value.channel')));
     const index = f.local('index', 'i32');
     const channel = f.local('outChannel', 'i32');

@@ -24,11 +24,14 @@ export interface Task {
   readonly values: Local<'i32'>;
 }
 
-export function readTask(f: FunctionBuilder, { plan, layouts }: Emission, task: Local<'i32'>, call: Local<'i32'>, base: Local<'i32'>): Task {
-  const address = f.let('taskRecord', i32.add(word(call, layouts.call.offset('tasks')), i32.mul(task, layouts.task.bytes)));
+/** @param list the call's word that says where the records of these tasks begin */
+export function readTask(f: FunctionBuilder, { plan, layouts }: Emission, task: Local<'i32'>, call: Local<'i32'>, base: Local<'i32'>, list: 'tasks' | 'merges' = 'tasks'): Task {
+  const address = f.let('taskRecord', i32.add(word(call, layouts.call.offset(list)), i32.mul(task, layouts.task.bytes)));
   const record = readWords(f, address, layouts.task, ['sequence', 'head', 'rows', 'rowCount', 'tiles', 'tileCount', 'next', 'observed', 'mass', 'workspace', 'splits']);
   const keyHead = f.let('keyHead', i32.div_u(record.head, word(call, layouts.call.offset('group'))));
-  const of = (name: 'keys' | 'values'): Local<'i32'> => f.let(name, i32.add(word(record.sequence, layouts.sequence.offset(name)), i32.mul(keyHead, word(record.sequence, layouts.sequence.offset(`${name}.head`)))));
+  const workspace = f.let('workspaceStart', word(call, layouts.call.offset('workspace')));
+  f.set(record.workspace, i32.add(record.workspace, workspace));
+  const of = (name: 'keys' | 'values'): Local<'i32'> => f.let(name, i32.add(i32.add(workspace, word(record.sequence, layouts.sequence.offset(name))), i32.mul(keyHead, word(record.sequence, layouts.sequence.offset(`${name}.head`)))));
   const offsets: readonly (readonly [string, number])[] = Object.entries({ ...scratchOf(plan) });
   const scratch = Object.fromEntries(offsets.map(([name, offset]) => [name, f.let(`scratch.${name}`, i32.add(base, offset))]));
   return { record, scratch: scratch as Task['scratch'], keys: of('keys'), values: of('values') };

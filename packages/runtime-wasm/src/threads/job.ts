@@ -12,7 +12,7 @@ export interface Phase {
   /** Number of tasks, numbered from 0; they are claimed in this order, so put long ones first. */
   readonly tasks: number;
   /** 32-bit words that the kernel reads at its arguments address. */
-  readonly arguments: readonly number[];
+  readonly arguments: ArrayLike<number>;
   /** Bytes of scratch memory for each thread. Default 0. */
   readonly scratchBytes?: number;
 }
