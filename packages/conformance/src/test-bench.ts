@@ -1,7 +1,7 @@
 import type { Backend } from '@heed/core';
 import { AttentionError, contractVersion } from '@heed/core';
 import { createReferenceBackend } from '@heed/core/reference';
-import { has, testMissing } from './capability.ts';
+import { has, refusalPlan, testMissing } from './capability.ts';
 import type { Case } from './case.ts';
 import { CaseContext, Refused } from './context.ts';
 import type { CaseResult } from './report.ts';
@@ -53,7 +53,7 @@ export class TestBench {
     try {
       await within(timeout, missing === undefined ? testCase.run(context) : testMissing(context, missing));
       await within(timeout, context.end());
-      return finish(missing === undefined ? { passed: true, mode: 'direct' } : { passed: true, mode: 'refusal', refusal: `no ${missing}` });
+      return finish(missing === undefined ? { passed: true, mode: 'direct' } : { passed: true, mode: 'refusal', refusal: refusalPlan(missing) });
     } catch (error) {
       await within(patience, context.end()).catch(() => undefined);
       if (error instanceof Refused) {

@@ -18,7 +18,6 @@ import type { Structure } from './validate/structure.ts';
 import { bindTables, checkTransformTables } from './validate/tables.ts';
 import { bindUniforms, defaultUniforms } from './validate/uniforms.ts';
 
-export { checkRequest } from './validate/request.ts';
 
 /** One sequence of a call: a batch entry, or a packed sequence. */
 export interface BoundSequence {

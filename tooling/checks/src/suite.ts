@@ -13,6 +13,7 @@ import { root } from './workspace.ts';
  *     node suite.ts conformance <backend> --in deno     the same in Deno, or in bun, with the packages as built
  *     node suite.ts mutants                             judges the suite by backends that are wrong on purpose
  *
+ * `--complete` forbids refusals, except of what the backend's capabilities leave out.
  * `--lane` names the lane where it is not `conformance` (or `conformance-deno`, `conformance-bun`). In Node everything runs from source, and
  * HEED_EXAMPLES, a number or `all`, says how many examples to run besides the laws. Other runtimes run few: they differ in how threads and
  * WebAssembly work, not in arithmetic.
@@ -20,7 +21,7 @@ import { root } from './workspace.ts';
 
 const fewExamples = '10';
 
-const { values, positionals } = parseArgs({ allowPositionals: true, options: { in: { type: 'string' }, lane: { type: 'string' } } });
+const { values, positionals } = parseArgs({ allowPositionals: true, options: { in: { type: 'string' }, lane: { type: 'string' }, complete: { type: 'boolean', default: false } } });
 const [mode, backend = ''] = positionals;
 if (mode !== 'mutants' && (mode !== 'conformance' || backend === '')) throw new Error('Say which backend, or mutants.');
 const runtime = otherRuntime(values.in);
@@ -43,6 +44,7 @@ function runSuite(): { readonly status: number; readonly output: string } {
           join(import.meta.dirname, '../backends', `${backend}.ts`),
           ...['--json', report, '--junit', report.replace(/json$/, 'xml')],
           ...(examples === undefined ? [] : ['--examples', examples]),
+          ...(values.complete ? ['--no-refusals'] : []),
         ];
   if (runtime !== undefined) return runIn(runtime, join(root, 'packages/conformance/dist/command-line.js'), suite, folder);
   const command = ['--conditions=@heed/source', join(root, 'packages/conformance/src/command-line.ts'), ...suite];
