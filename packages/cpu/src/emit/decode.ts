@@ -18,57 +18,81 @@ export interface DecodeParts {
   readonly finish: Callee;
 }
 
-/** Query rows, of all heads of a group, that meet each key as it is read. */
-const rows = 4;
-/** Keys whose products run side by side: with the rows they fill eight of sixteen registers, which leaves room for what they are made of. */
-const keys = 2;
-/** In sums of values the same eight registers are two rows of sixteen channels: a whole cache line of a value row at once. */
-const valueRows = 2;
-const valueVectors = 4;
+/** How products are laid out in registers, for one query row or for up to four that meet each key as it is read. */
+interface ScoreTile {
+  readonly rows: 1 | 4;
+  /** Keys whose products run side by side. */
+  readonly keys: 2 | 4;
+  /** Sums of each product, over every second vector of channels where there are two: eight sums in all keep both multipliers busy. */
+  readonly sums: 1 | 2;
+}
+const oneRow: ScoreTile = { rows: 1, keys: 4, sums: 2 };
+const fourRows: ScoreTile = { rows: 4, keys: 2, sums: 1 };
+
+/** In sums of values, eight registers are one row of 32 channels, or two rows of sixteen. */
+interface ValueTile {
+  readonly rows: 1 | 2;
+  readonly vectors: 4 | 8;
+}
+const oneValueRow: ValueTile = { rows: 1, vectors: 8 };
+const twoValueRows: ValueTile = { rows: 2, vectors: 4 };
 
 /**
- * readScores(queries, key, rowBytes, last, width, groups, target): products of four query rows with two keys where they lie, channels in the lanes.
+ * readScores(queries, key, rowBytes, last, width, groups, target): products of query rows with keys where they lie, channels in the lanes.
  * Keys past `last` (counted from the tile's first) repeat it.
  */
-function emitReadScores({ module, plan }: Emission): Callee {
-  return module.function('readScores', { parameters: { queries: 'i32', key: 'i32', rowBytes: 'i32', last: 'i32', width: 'i32', groups: 'i32', target: 'i32' } }, (f, { queries, key, rowBytes, last, width, groups, target }) => {
+function emitReadScores({ module, plan }: Emission, { rows, keys, sums: split }: ScoreTile): Callee {
+  const parameters = { queries: 'i32', key: 'i32', rowBytes: 'i32', last: 'i32', width: 'i32', groups: 'i32', target: 'i32' } as const;
+  return module.function(rows === 1 ? 'readScoresOfOne' : 'readScores', { parameters }, (f, { queries, key, rowBytes, last, width, groups, target }) => {
     const bytes = storageBytes[plan.dtypes.key];
+    // Vectors of channels in one step.
+    const vectors = plan.scoreDim % 16 === 0 ? 4 : plan.scoreDim % 8 === 0 ? 2 : 1;
     const [column, group, channel, left, tile] = [f.local('column', 'i32'), f.local('group', 'i32'), f.local('channel', 'i32'), f.local('left', 'i32'), f.local('tile', 'i32')];
     const places = f.localArray('key', 'i32', keys);
-    const sums = declareSums(f, rows, keys * 4);
+    const sums = Array.from({ length: Math.min(split, vectors) }, (_, half) => Array.from({ length: rows }, (__, row) => f.localArray(`sum${half}_${row}_`, 'v128', keys)));
     const elements = f.localArray('element', 'v128', keys);
     const query = f.local('query', 'v128');
     f.for(column, { to: width, step: keys, atLeastOnce: true }, () => {
       f.set(left, queries);
       f.set(tile, i32.add(target, i32.shl(column, 2)));
       f.for(group, { to: groups, atLeastOnce: true }, () => {
-        places.forEach((place, index) => {
-          f.set(place, i32.add(column, index));
+        places.forEach((place, offset) => {
+          f.set(place, i32.add(column, offset));
           f.if(i32.gt_s(place, last), () => {
             f.set(place, last);
           });
           f.set(place, i32.add(key, i32.mul(place, rowBytes)));
         });
-        clearSums(f, sums);
-        f.for(channel, { to: plan.scoreDim * 4, step: 16, atLeastOnce: true }, () => {
-          elements.forEach((element, index) => {
-            const place = places[index];
-            if (place === undefined) return;
-            f.set(element, loadFloats(f, plan.dtypes.key, place));
-            f.set(place, i32.add(place, 4 * bytes));
-          });
-          sums.forEach((row, index) => {
-            f.set(query, v128.load(i32.add(left, channel), index * queryRowBytes(plan)));
-            row.forEach((sum, part) => {
-              const element = elements[part];
-              if (element !== undefined) f.set(sum, multiplyAdd(plan.machine.fused, query, element, sum));
+        for (const half of sums) clearSums(f, half);
+        f.for(channel, { to: plan.scoreDim * 4, step: 16 * vectors, atLeastOnce: true }, () => {
+          const queryAt = f.let('queryAt', i32.add(left, channel));
+          for (let vector = 0; vector < vectors; vector += 1) {
+            elements.forEach((element, offset) => {
+              const place = places[offset];
+              if (place !== undefined) f.set(element, loadFloats(f, plan.dtypes.key, place, vector * 4 * bytes));
             });
-          });
+            sums[vector % sums.length]?.forEach((row, rowIndex) => {
+              f.set(query, v128.load(queryAt, rowIndex * queryRowBytes(plan) + vector * 16));
+              row.forEach((sum, part) => {
+                const element = elements[part];
+                if (element !== undefined) f.set(sum, multiplyAdd(plan.machine.fused, query, element, sum));
+              });
+            });
+          }
+          for (const place of places) f.set(place, i32.add(place, vectors * 4 * bytes));
         });
-        for (let index = 0; index < rows; index += 2) {
-          const both = f.let('both', sumOfEach(f, [...(sums[index] ?? []), ...(sums[index + 1] ?? [])]));
-          f.do(v128.store64_lane(tile, both, 0, index * scoreRowBytes(plan)));
-          f.do(v128.store64_lane(tile, both, 1, (index + 1) * scoreRowBytes(plan)));
+        const [whole, ...halves] = sums;
+        for (const half of halves) half.forEach((row, rowIndex) => row.forEach((sum, part) => {
+          const total = whole?.[rowIndex]?.[part];
+          if (total !== undefined) f.set(total, f32x4.add(total, sum));
+        }));
+        if (keys === 4) f.do(v128.store(tile, sumOfEach(f, whole?.[0] ?? [])));
+        else {
+          for (let rowIndex = 0; rowIndex < rows; rowIndex += 2) {
+            const both = f.let('both', sumOfEach(f, [...(whole?.[rowIndex] ?? []), ...(whole?.[rowIndex + 1] ?? [])]));
+            f.do(v128.store64_lane(tile, both, 0, rowIndex * scoreRowBytes(plan)));
+            f.do(v128.store64_lane(tile, both, 1, (rowIndex + 1) * scoreRowBytes(plan)));
+          }
         }
         f.set(left, i32.add(left, rows * queryRowBytes(plan)));
         f.set(tile, i32.add(tile, rows * scoreRowBytes(plan)));
@@ -109,10 +133,10 @@ function sumOfEach(f: FunctionBuilder, vectors: readonly Local<'v128'>[]): Value
 }
 
 /** readValues(weights, value, rowBytes, count, groups, factors, sums): as `values`, over `count` value rows where they lie. */
-function emitReadValues({ module, plan, request }: Emission, scaled: boolean): Callee {
+function emitReadValues({ module, plan, request }: Emission, { rows: valueRows, vectors: valueVectors }: ValueTile, scaled: boolean): Callee {
   const storage: FloatStorage = plan.dtypes.value;
   const bytes = storageBytes[storage];
-  return module.function('readValues', { parameters: { weights: 'i32', value: 'i32', rowBytes: 'i32', count: 'i32', groups: 'i32', factors: 'i32', target: 'i32' } }, (f, { weights, value, rowBytes, count, groups, factors, target }) => {
+  return module.function(valueRows === 1 ? 'readValuesOfOne' : 'readValues', { parameters: { weights: 'i32', value: 'i32', rowBytes: 'i32', count: 'i32', groups: 'i32', factors: 'i32', target: 'i32' } }, (f, { weights, value, rowBytes, count, groups, factors, target }) => {
     const [left, right, end, group] = [f.local('left', 'i32'), f.local('right', 'i32'), f.local('end', 'i32'), f.local('group', 'i32')];
     const spread = f.local('spread', 'v128');
     const panel = (from: number, vectors: number): void => {
@@ -164,8 +188,8 @@ function emitReadValues({ module, plan, request }: Emission, scaled: boolean): C
 export function emitDecode(emission: Emission, parts: DecodeParts): void {
   const { module, plan, layouts, request } = emission;
   const isSoftmax = request.variant.normalization.rule.kind === 'softmax';
-  const readScores = emitReadScores(emission);
-  const readValues = emitReadValues(emission, isSoftmax);
+  const [readScoresOfOne, readScores] = [emitReadScores(emission, oneRow), emitReadScores(emission, fourRows)];
+  const [readValuesOfOne, readValues] = [emitReadValues(emission, oneValueRow, isSoftmax), emitReadValues(emission, twoValueRows, isSoftmax)];
   const touchKeys = emitTouch(emission, 'touchKeys', plan.scoreDim * storageBytes[plan.dtypes.key]);
   const touchValues = emitTouch(emission, 'touchValues', plan.valueDim * storageBytes[plan.dtypes.value]);
   module.function('decode', { parameters: { task: 'i32', call: 'i32', scratch: 'i32' }, export: true }, (f, { task, call, scratch: base }) => {
@@ -175,7 +199,7 @@ export function emitDecode(emission: Emission, parts: DecodeParts): void {
     const firstHead = f.let('firstHead', i32.mul(keyHead, group));
     const total = f.let('total', i32.mul(group, rowCount));
     const fours = f.let('fours', i32.div_u(i32.add(total, 3), 4));
-    const pairs = f.let('pairs', i32.div_u(i32.add(total, valueRows - 1), valueRows));
+    const pairs = f.let('pairs', i32.div_u(i32.add(total, twoValueRows.rows - 1), twoValueRows.rows));
     const states = record.workspace;
     const sums = f.let('sums', i32.add(states, plan.partRows * stateWords.bytes));
     const [member, row] = [f.local('member', 'i32'), f.local('firstRow', 'i32')];
@@ -199,8 +223,13 @@ export function emitDecode(emission: Emission, parts: DecodeParts): void {
       const width = f.let('width', i32.sub(end, first));
       const key = rowAddress(f, emission, 'key', call, sequence, keyHead, first);
       const value = rowAddress(f, emission, 'value', call, sequence, keyHead, first);
-      f.do(callTo(touchKeys, key, keyRowBytes, i32.sub(high, first)));
-      f.do(callTo(readScores, scratch.queries, key, keyRowBytes, i32.sub(lastKey, first), width, fours, scratch.scores));
+      const last = f.let('lastOfTile', i32.sub(lastKey, first));
+      f.if(i32.eq(total, 1), () => {
+        f.do(callTo(readScoresOfOne, scratch.queries, key, keyRowBytes, last, width, fours, scratch.scores));
+      }, () => {
+        f.do(callTo(touchKeys, key, keyRowBytes, i32.sub(high, first)));
+        f.do(callTo(readScores, scratch.queries, key, keyRowBytes, last, width, fours, scratch.scores));
+      });
       f.set(target, scratch.scores);
       f.if(mixed, () => {
         copyValues(f, emission, { value, rowBytes: valueBytes, channelBytes: valueChannel, last: f.let('last', i32.sub(lastKey, first)), width, target: scratch.values });
@@ -220,8 +249,12 @@ export function emitDecode(emission: Emission, parts: DecodeParts): void {
           f.do(callTo(parts.guard.guarded, scratch.scores, target, scratch.values, width, total, fours, scratch.factors, sums, scratch.end));
         });
       }, () => {
-        f.do(callTo(touchValues, value, valueBytes, width));
-        f.do(callTo(readValues, target, value, valueBytes, width, pairs, scratch.factors, sums));
+        f.if(i32.eq(total, 1), () => {
+          f.do(callTo(readValuesOfOne, target, value, valueBytes, width, 1, scratch.factors, sums));
+        }, () => {
+          f.do(callTo(touchValues, value, valueBytes, width));
+          f.do(callTo(readValues, target, value, valueBytes, width, pairs, scratch.factors, sums));
+        });
       });
       f.set(tile, i32.add(tile, layouts.tile.bytes));
     });
