@@ -72,11 +72,11 @@ function shapeOf({ layer, batch, queryLength, keyLength }: Workload): Parameters
 /**
  * Prepares the kernel of a workload and says what that took.
  *
- * @param cold milliseconds of the first time, by layer and dtype; this function fills it
+ * @param cold milliseconds of the first time, by what is compiled; this function fills it
  */
 async function compile(backend: Backend, cold: Map<string, number>, workload: Workload): Promise<{ readonly kernel: AttentionKernel; readonly compiling: Compiling }> {
   const request = requestOf(workload);
-  const id = JSON.stringify([workload.layer, workload.dtype]);
+  const id = JSON.stringify([request.variant.structure, request.queryDim, request.valueDim, request.dtypes]);
   const timed = async (): Promise<{ readonly kernel: AttentionKernel; readonly spent: number }> => {
     const start = performance.now();
     const made = await backend.prepare(request);

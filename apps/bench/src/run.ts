@@ -175,7 +175,7 @@ async function makeReadyInWay(plan: RunPlan, competitor: Competitor, task: Task,
     await prepared?.dispose();
     if (isAttentionError(error)) return `failed with ${error.code}: ${error.message}`;
     // Other systems throw what they like.
-    if (competitor.role === 'peer') return `failed: ${error instanceof Error ? error.message : String(error)}`;
+    if (competitor.role === 'peer') return `failed: ${(error instanceof Error ? error.message : String(error)).replaceAll(/\s+/g, ' ').trim()}`;
     throw error;
   }
 }
@@ -199,16 +199,23 @@ async function predictMilliseconds(competitor: Competitor, workload: Workload, l
   for (let queryLength = 2; queryLength < workload.queryLength; queryLength *= 4) {
     const probe: Workload = { ...workload, batch: 1, queryLength, queryOffset: workload.queryOffset + workload.queryLength - queryLength };
     const now = { flops: usefulFlops(probe), spent: await quickest(competitor, probe, way) };
-    const predicted = now.spent + (Math.max(0, now.spent - last.spent) / (now.flops - last.flops)) * (flops - now.flops);
-    if (predicted <= longest) return null;
-    // Times shorter than this say more about the clock than about the work, and one point makes no line.
-    if (now.spent > 100 && last.flops > 0) return predicted;
+    // At most this, were all of it for the work.
+    if ((now.spent / now.flops) * flops <= longest) return null;
+    // What grew by less says more about the clock, or about what every call costs, than about the work; and one point makes no line.
+    if (last.flops > 0 && now.spent > 2 * last.spent && now.spent - last.spent > telling) {
+      const predicted = now.spent + ((now.spent - last.spent) / (now.flops - last.flops)) * (flops - now.flops);
+      return predicted > longest ? predicted : null;
+    }
+    if (now.spent > longest) return now.spent;
     last = now;
   }
   return null;
 }
 
-/** The quicker of two calls; the first alone where it is long enough to tell. */
+// Milliseconds.
+const telling = 100;
+
+/** The quicker of two calls, since the first one may compile; the first alone where that hardly matters. */
 async function quickest(competitor: Competitor, workload: Workload, way: string | null): Promise<number> {
   const prepared = await competitor.prepare(workload, randomInputs(workload), way ?? undefined);
   const timeOnce = async (): Promise<number> => {
@@ -217,7 +224,7 @@ async function quickest(competitor: Competitor, workload: Workload, way: string 
     return performance.now() - start;
   };
   const first = await timeOnce();
-  const spent = first > 100 ? first : Math.min(first, await timeOnce());
+  const spent = first > 10 * telling ? first : Math.min(first, await timeOnce());
   await prepared.dispose();
   return spent;
 }

@@ -1,3 +1,4 @@
+import { totalmem } from 'node:os';
 import type { Competitor } from '../competitor.ts';
 import type { StartOptions } from '../competitors.ts';
 import { onnxruntimeCompetitor } from './onnxruntime/competitor.ts';
@@ -15,7 +16,7 @@ export async function onnxruntimeNode({ threads }: StartOptions): Promise<Compet
     extra: { session: { force_spinning_stop: '1' } },
   } as const;
   return onnxruntimeCompetitor(
-    { library, session, writesGivenOutputs: true },
+    { library, session, writesGivenOutputs: true, largestScores: totalmem() / 4 },
     { name: 'onnxruntime-node', about: `ONNX Runtime ${library.env.versions.node ?? library.env.versions.common}, native, ${threads} threads.`, limit: null },
   );
 }

@@ -12,7 +12,7 @@ export async function onnxruntimeWeb({ threads }: StartOptions): Promise<Competi
   const session = { executionProviders: ['wasm'], logSeverityLevel: 4 } as const;
   await loadWithoutTrace(library, session);
   return onnxruntimeCompetitor(
-    { library, session, writesGivenOutputs: false },
+    { library, session, writesGivenOutputs: false, largestScores },
     {
       name: 'onnxruntime-web',
       about: `ONNX Runtime ${library.env.versions.web ?? library.env.versions.common}, WebAssembly, ${threads} threads; each call copies its inputs and outputs.`,
@@ -33,6 +33,9 @@ async function loadWithoutTrace({ InferenceSession }: typeof Web, session: Web.I
   await first.release();
   if (before === undefined) Reflect.deleteProperty(globalThis, 'Worker');
 }
+
+// Beyond, its operators run out of the 4 GiB that WebAssembly has, or overflow: seen at 1 GiB of scores.
+const largestScores = 512 * 2 ** 20;
 
 // Its threads spin about so long after a call, and it has no option for that.
 const spinningMilliseconds = 25;

@@ -1,4 +1,3 @@
-import { totalmem } from 'node:os';
 import { AttentionError } from '@heed/core';
 import type { InferenceSession, InferenceSessionFactory, Tensor, TensorConstructor } from 'onnxruntime-common';
 import type { Competitor, Prepared } from '../../competitor.ts';
@@ -17,6 +16,8 @@ export interface OnnxRuntime {
   readonly session: InferenceSession.SessionOptions;
   /** Whether a call writes into outputs that the caller gives it. */
   readonly writesGivenOutputs: boolean;
+  /** Bytes that all scores of a call may take: its operators keep them, some of them several times. */
+  readonly largestScores: number;
 }
 
 const operators: readonly Operator[] = [attention, multiHeadAttention, groupQueryAttention, groupQueryAttentionInPlace];
@@ -27,7 +28,7 @@ export function onnxruntimeCompetitor(runtime: OnnxRuntime, about: Pick<Competit
   return {
     ...about,
     role: 'peer',
-    refuses: (workload) => refuses(usable, workload),
+    refuses: (workload) => refuses(usable, runtime.largestScores, workload),
     ways: (workload) => usable.filter((operator) => operator.refuses(workload) === null).map(({ way }) => way),
     async prepare(workload, inputs, way) {
       const operator = usable.find((one) => (way === undefined ? one.refuses(workload) === null : one.way === way));
@@ -38,14 +39,13 @@ export function onnxruntimeCompetitor(runtime: OnnxRuntime, about: Pick<Competit
   };
 }
 
-function refuses(usable: readonly Operator[], workload: Workload): string | null {
+function refuses(usable: readonly Operator[], largestScores: number, workload: Workload): string | null {
   const { layer, dtype } = workload;
   if (dtype !== 'f32') return `is compared in float32 only, not ${dtype}`;
   if (layer.scoring.kind !== 'dot') return `no operator has ${layer.scoring.kind} scores`;
   if (layer.normalization !== 'softmax') return `no operator has ${layer.normalization}`;
   if (layer.position.kind === 'decomposed') return 'no operator has relative positions of an image';
-  // Its operators for the CPU keep every score of a call.
-  if (allScoresBytes(workload) > totalmem() / 4) return `all its scores at once would take ${(allScoresBytes(workload) / 2 ** 30).toFixed(1)} GiB, more than a quarter of this machine's memory`;
+  if (allScoresBytes(workload) > largestScores) return `all its scores at once would take ${(allScoresBytes(workload) / 2 ** 30).toFixed(1)} GiB, more than the ${(largestScores / 2 ** 30).toFixed(1)} GiB it may have here`;
   const reasons = usable.map((operator) => ({ way: operator.way, reason: operator.refuses(workload) }));
   if (reasons.some(({ reason }) => reason === null)) return null;
   return reasons.map(({ way, reason }) => `${way} ${reason ?? ''}`).join('; ');
