@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { laws } from '@heed/conformance';
 import { errorCodes } from '@heed/core';
 import { conclude, type Finding } from './counts.ts';
 import { conformanceReports, generatedDocuments } from './generated.ts';
@@ -8,7 +9,7 @@ import { root } from './workspace.ts';
 
 /**
  * Whether the documents are true today: the README's first example runs and prints what its comments say, every link leads somewhere, every error code
- * has its heading and every heading its code, every decision is listed, and the generated tables are what the code and the reports say.
+ * has its heading and every heading its code, so has every law, every decision is listed, and the generated tables are what the code and the reports say.
  */
 const folder = join(import.meta.dirname, '..');
 const documents = [
@@ -21,7 +22,7 @@ const read = (path: string): string => readFileSync(join(root, path), 'utf8');
 function exampleProblems(): readonly string[] {
   const [, code] = /```ts\n([^]*?)```/.exec(read('README.md')) ?? [];
   if (code === undefined) return ['the README has no example'];
-  const expected = [...code.matchAll(/^console\.log\(.*\); \/\/ (.*)$/gm)].map(([, text]) => text);
+  const expected = [...code.matchAll(/console\.log\(.*\); \/\/ (.*)$/gm)].map(([, text]) => text);
   // Below this folder, so that @heed/* is found.
   const place = mkdtempSync(join(folder, '.example-'));
   try {
@@ -50,6 +51,11 @@ function errorProblems(): readonly string[] {
   return [...missing, ...stale];
 }
 
+function lawProblems(): readonly string[] {
+  const headings = [...read('docs/laws.md').matchAll(/^## (L\d+) /gm)].map(([, law = '']) => law);
+  return Object.keys(laws).filter((law) => !headings.includes(law)).map((law) => `docs/laws.md has no heading ${law}`);
+}
+
 function decisionProblems(): readonly string[] {
   const list = read('docs/decisions/README.md');
   return readdirSync(join(root, 'docs/decisions')).filter((file) => file !== 'README.md' && !list.includes(`(${file})`)).map((file) => `docs/decisions/README.md does not list ${file}`);
@@ -60,6 +66,7 @@ const findings: readonly Finding[] = [
   { check: 'the first example', problems: exampleProblems() },
   { check: 'links', problems: linkProblems() },
   { check: 'error codes', problems: errorProblems() },
+  { check: 'laws', problems: lawProblems() },
   { check: 'decisions', problems: decisionProblems() },
   { check: 'generated tables', problems: conformanceReports().length === 0 ? ['no conformance lane has left a report'] : stale },
 ];

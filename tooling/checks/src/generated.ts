@@ -2,7 +2,7 @@ import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { exact, float32Attention, float32Gradient, float32LogSumExp, float32Recurrence, float32Threshold, sixDecimals } from '@heed/conformance';
 import { countsFile } from './counts.ts';
-import { memberTables } from './member-tables.ts';
+import { memberTables, type Source } from './member-tables.ts';
 import { supportTable, type ConformanceReport } from './support-table.ts';
 import { root, workspacePackages } from './workspace.ts';
 
@@ -16,18 +16,14 @@ export interface GeneratedDocument {
 
 /**
  * The documents with generated parts, between `<!-- generated: NAME -->` and `<!-- /generated -->`: `support` in README.md, from the conformance
- * reports; one table for each stage in docs/variants.md, from core's doc comments; the bounds in docs/tolerances.md, from the suite. Where no lane has left a report, `support` stays as it is.
+ * reports; one table for each stage and for the rules in docs/variants.md, from core's doc comments; the bounds in docs/tolerances.md, from the suite. Where no lane has left a report, `support` stays as it is.
  */
 export function generatedDocuments(): readonly GeneratedDocument[] {
-  const stages = join(root, 'packages/core/src/stages');
-  const sources = readdirSync(stages, { recursive: true, encoding: 'utf8' })
-    .map((file) => file.replaceAll('\\', '/'))
-    .filter((file) => file.endsWith('.ts') && file.includes('/'))
-    .sort()
-    .map((file) => ({ file, text: readFileSync(join(stages, file), 'utf8') }));
+  const index = readFileSync(join(root, 'packages/core/src/index.ts'), 'utf8');
   const reports = conformanceReports();
   const parts: Readonly<Record<string, string>> = {
-    ...memberTables(sources, readFileSync(join(root, 'packages/core/src/index.ts'), 'utf8')),
+    ...memberTables(sourcesBelow('packages/core/src/stages'), index, '../packages/core/src/stages'),
+    ...memberTables(sourcesBelow('packages/core/src/fast-weights').filter(({ file }) => file.startsWith('rules/')), index, '../packages/core/src/fast-weights'),
     tolerances: toleranceTable(),
     ...(reports.length === 0 ? {} : { support: supportTable(reports) }),
   };
@@ -39,6 +35,14 @@ export function generatedDocuments(): readonly GeneratedDocument[] {
     });
     return { path, before, after };
   });
+}
+
+function sourcesBelow(folder: string): readonly Source[] {
+  return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+    .map((file) => file.replaceAll('\\', '/'))
+    .filter((file) => file.endsWith('.ts') && file.includes('/'))
+    .sort()
+    .map((file) => ({ file, text: readFileSync(join(root, folder, file), 'utf8') }));
 }
 
 /** Every bound of the suite with its reason. */
