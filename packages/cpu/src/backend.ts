@@ -1,8 +1,9 @@
 import type { Assessment, AttentionKernel, AttentionRequest, Backend, CallShape, Capabilities, FastWeightKernel, FastWeightRequest, Request } from '@heed/core';
 import { AttentionError, contractVersion } from '@heed/core';
 import { checkRequest } from '@heed/core/compute';
-import { createWasmRuntime, type WasmRuntime, type WasmRuntimeOptions } from '@heed/runtime-wasm';
+import { createWasmRuntime, type Program, type WasmRuntime, type WasmRuntimeOptions } from '@heed/runtime-wasm';
 import { assess, capabilities } from './assess.ts';
+import type { CallWriter } from './call.ts';
 import { CpuKernel } from './kernel.ts';
 
 export interface CpuBackendOptions extends Pick<WasmRuntimeOptions, 'threads' | 'vectors'> {
@@ -26,6 +27,7 @@ export class CpuBackend implements Backend {
   readonly runtime: WasmRuntime;
   readonly #ownsRuntime: boolean;
   readonly #kernels = new Set<CpuKernel>();
+  readonly #writers = new WeakMap<Program, CallWriter>();
   #disposed = false;
 
   /** @internal use {@link createCpuBackend} */
@@ -48,7 +50,7 @@ export class CpuBackend implements Backend {
       const refusals = assessment.supported ? [] : assessment.refusals;
       throw new AttentionError('unsupported', `${refusals.map(({ stage, reason }) => `${stage}: ${reason}`).join('; ')}.`, refusals.map(({ remedy }) => remedy).join(' '));
     }
-    const kernel = new CpuKernel(this.runtime, request, (gone) => this.#kernels.delete(gone));
+    const kernel = new CpuKernel(this.runtime, request, this.#writers, (gone) => this.#kernels.delete(gone));
     this.#kernels.add(kernel);
     return kernel;
   }

@@ -162,7 +162,7 @@ export class CallWriter {
       workspaceBytes: sequences.bytes,
       microseconds: (pairs * 2 * (plan.scoreDim + plan.valueDim + 60)) / 30_000 + call.sequences.length + tasks.length,
       phases: [
-        ...(hasKeys ? [this.#phase('packKeys', packings.count, plan.rowFloats * 8), this.#phase('packValues', packings.count, 0)] : []),
+        ...(hasKeys ? [this.#phase('pack', packings.count, plan.rowFloats * 8)] : []),
         this.#phase(plan.path === 'online' ? 'prefill' : 'rows', tasks.length, scratchOf(plan).end + extra + strips),
       ],
     };

@@ -28,14 +28,17 @@ export class CpuKernel implements AttentionKernel {
   /** Made when the first partial result is asked for. */
   #partial: Loaded | undefined;
   readonly #pending = new Set<Submission>();
+  readonly #writers: WeakMap<Program, CallWriter>;
   readonly #onDispose: (kernel: CpuKernel) => void;
   #disposed = false;
 
-  constructor(runtime: WasmRuntime, request: AttentionRequest, onDispose: (kernel: CpuKernel) => void) {
+  /** @param writers of all kernels of the backend: equal programs read equal records */
+  constructor(runtime: WasmRuntime, request: AttentionRequest, writers: WeakMap<Program, CallWriter>, onDispose: (kernel: CpuKernel) => void) {
     this.request = request;
     this.mergeClass = mergingOf(request.variant).mergeClass;
     this.#runtime = runtime;
     this.#binder = createBinder(request, { runtime });
+    this.#writers = writers;
     this.#onDispose = onDispose;
     this.#records = new RecordCache(runtime, request);
     this.#main = this.#load(request, planOf(request, runtime.machine));
@@ -220,10 +223,11 @@ export class CpuKernel implements AttentionKernel {
   }
 
   #load(request: AttentionRequest, plan: Plan): Loaded {
-    const layouts = layoutsOf(request, plan);
-    const names = ['packKeys', 'packValues', 'transformKeys', plan.path === 'online' ? 'prefill' : 'rows', ...(plan.readsInPlace ? ['decode', 'mergeParts'] : [])];
-    const program = this.#runtime.program(programKey(request, plan), names, () => emitProgram(request, plan, layouts));
-    return { request, plan, program, writer: new CallWriter(plan, layouts, program.functions) };
+    const names = ['pack', 'transformKeys', plan.path === 'online' ? 'prefill' : 'rows', ...(plan.readsInPlace ? ['decode', 'mergeParts'] : [])];
+    const program = this.#runtime.program(programKey(request, plan), names, () => emitProgram(request, plan, layoutsOf(request, plan)));
+    const writer = this.#writers.get(program) ?? new CallWriter(plan, layoutsOf(request, plan), program.functions);
+    this.#writers.set(program, writer);
+    return { request, plan, program, writer };
   }
 
   #track(submission: Submission): void {

@@ -20,13 +20,15 @@ interface Entry {
 /** The records of the latest calls of one kernel, for calls of the same shapes: what a call costs before its first kernel runs is mostly writing them. */
 export class RecordCache {
   readonly #runtime: WasmRuntime;
-  readonly #usable: boolean;
+  readonly #request: AttentionRequest;
+  /** False where the elements of tables decide; found at the first call. */
+  #usable: boolean | undefined;
   /** Latest used first. */
   readonly #entries: Entry[] = [];
 
   constructor(runtime: WasmRuntime, request: AttentionRequest) {
     this.#runtime = runtime;
-    this.#usable = !tablesDecide(request);
+    this.#request = request;
   }
 
   /**
@@ -36,6 +38,7 @@ export class RecordCache {
    * @param own the call's own memory, where records that are not kept are written
    */
   records(call: BoundCall, inPlace: boolean, own: CallMemory, write: (memory: CallMemory) => Records): Records {
+    this.#usable ??= !tablesDecide(this.#request);
     const numbers = this.#usable ? numbersOf(call, inPlace) : null;
     if (numbers === null) return write(own);
     const entries = this.#entries;

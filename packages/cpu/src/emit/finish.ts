@@ -1,6 +1,7 @@
 import type { FloatStorage, FunctionBuilder, Local } from '@heed/runtime-wasm';
 import { constantF32x4, exp, instructions, log, select, storageBytes, storeFloat, storeFloats } from '@heed/runtime-wasm';
 import { readWords, stateWords, surroundings, valueRowBytes, word, type Callee, type Emission } from './context.ts';
+import { functionWithConstants } from './constants.ts';
 import { minusInfinity } from './exponential.ts';
 import { rowAddress } from './pack.ts';
 import { laneNumbers, Place } from './place.ts';
@@ -43,7 +44,7 @@ export function emitFinish(emission: Emission): Callee {
   const { finish, reduction } = request.variant.aggregation;
   const lanes = (f: FunctionBuilder): { readonly f: FunctionBuilder; readonly fused: boolean } => ({ f, fused: plan.machine.fused });
   const parameters = { call: 'i32', sequence: 'i32', head: 'i32', rows: 'i32', rowCount: 'i32', states: 'i32', sums: 'i32' } as const;
-  return module.function('finish', { parameters }, (f, { call, sequence, head, rows, rowCount, states, sums }) => {
+  return functionWithConstants(module, 'finish', { parameters }, (f, { call, sequence, head, rows, rowCount, states, sums }) => {
     const { batch, queryLength, keyLength, queryPositions, sinks, tensorBatch, queryStart } = readWords(f, sequence, layouts.sequence, ['batch', 'queryLength', 'keyLength', 'queryPositions', 'sinks', 'tensorBatch', 'queryStart']);
     const keyHead = f.let('keyHead', i32.div_u(head, word(call, layouts.call.offset('group'))));
     const [row, index, source, state] = [f.local('row', 'i32'), f.local('index', 'i32'), f.let('source', sums), f.let('state', states)];
@@ -78,9 +79,10 @@ export function emitFinish(emission: Emission): Callee {
         if (rule.kind === 'rowSum' && plan.path === 'online' && !plan.partial) f.set(factor, f32x4.div(constantF32x4(1), f32x4.splat(f32.add(total, f32.load(call, layouts.call.offset('epsilon'))))));
       }
       if (plan.partial && rule.kind !== 'softmax') storeStatistics(f, emission, { call, row: f.let('statisticsRow', statisticsRow(f, emission, call, sequence, head, index)), state, total });
-      f.for(channel, { to: plan.valueDim, step: 4, atLeastOnce: true }, () => {
-        const place = f.let('place', i32.add(source, i32.shl(channel, 2)));
-        const output = f.let('output', v128.load(place));
+      const emptyLanes = f.let('emptyLanes', i32x4.splat(i32.sub(0, isEmpty)));
+      /** Four channels from the local `channel` on, `offset` channels further. */
+      const finished = (offset: number): Local<'v128'> => {
+        const output = f.let('output', v128.load(i32.add(source, i32.shl(channel, 2)), offset * 4));
         // Weights of whole rows are divided already.
         if (plan.path === 'online' && (rule.kind === 'softmax' || (rule.kind === 'rowSum' && !plan.partial))) f.set(output, f32x4.mul(output, factor));
         if (plan.watchesScores) f.set(output, f32x4.add(output, f32x4.splat(added)));
@@ -96,11 +98,29 @@ export function emitFinish(emission: Emission): Callee {
         }
         if (plan.partial && rule.kind === 'softmax' && reduction === 'logSumExp') f.set(output, f32x4.add(output, shift));
         const none = plan.partial && reduction !== 'sum' ? minusInfinity() : constantF32x4(0);
-        f.do(v128.store(place, v128.bitselect(none, output, i32x4.splat(i32.sub(0, isEmpty)))));
-      });
+        f.set(output, v128.bitselect(none, output, emptyLanes));
+        return output;
+      };
       const target = rowAddress(f, emission, 'output', call, sequence, head, index);
       const channelBytes = f.let('channelBytes', word(call, layouts.call.offset('output.channel')));
-      storeRow(f, plan.dtypes.output, plan.valueDim, source, target, channelBytes);
+      const throughScratch = (): void => {
+        f.for(channel, { to: plan.valueDim, step: 4, atLeastOnce: true }, () => {
+          f.do(v128.store(i32.add(source, i32.shl(channel, 2)), finished(0)));
+        });
+        storeRow(f, plan.dtypes.output, plan.valueDim, source, target, channelBytes);
+      };
+      // Neighbouring channels in whole vectors go straight to their place.
+      const bytes = storageBytes[plan.dtypes.output];
+      const unroll = finish.kind === 'input' && plan.valueDim % 16 === 0 ? 4 : 1;
+      if (plan.valueDim % 4 !== 0) throughScratch();
+      else f.if(i32.eq(channelBytes, bytes), () => {
+        f.for(channel, { to: plan.valueDim, step: 4 * unroll, atLeastOnce: true }, () => {
+          for (let part = 0; part < unroll; part += 1) {
+            const output = finished(part * 4);
+            storeFloats(f, plan.dtypes.output, f.let('outputAt', i32.add(target, i32.mul(i32.add(channel, part * 4), bytes))), output);
+          }
+        });
+      }, throughScratch);
       f.set(source, i32.add(source, valueRowBytes(plan)));
       f.set(state, i32.add(state, stateWords.bytes));
     });

@@ -1,10 +1,10 @@
 import type { FunctionBuilder, Local } from '@heed/runtime-wasm';
-import { constantF32x4, instructions } from '@heed/runtime-wasm';
-import { panelBytes, readWords, surroundings, valueRowBytes, word, type Emission } from './context.ts';
+import { call as callTo, constantF32x4, instructions } from '@heed/runtime-wasm';
+import { panelBytes, readWords, surroundings, valueRowBytes, word, type Callee, type Emission } from './context.ts';
 import { laneNumbers, Place } from './place.ts';
 import { loadRow, transformRow } from './transform.ts';
 
-const { i32, i32x4, v128 } = instructions;
+const { i32, i32x4, i8x16, v128 } = instructions;
 
 /** Address of row `index` in a strided tensor, for the sequence and head at hand. */
 export function rowAddress(f: FunctionBuilder, { layouts }: Pick<Emission, 'layouts'>, name: 'query' | 'key' | 'value' | 'output', call: Local<'i32'>, sequence: Local<'i32'>, head: Local<'i32'>, index: Local<'i32'>): Local<'i32'> {
@@ -19,10 +19,10 @@ export function rowAddress(f: FunctionBuilder, { layouts }: Pick<Emission, 'layo
  * packKeys: rows first … end − 1 of one key head, transformed, as panels [scoreDim][columns]: what meets a vector of queries lies side by side.
  * Rows past the sequence's keys become zeros.
  */
-export function emitPackKeys(emission: Emission): void {
+function emitPackKeys(emission: Emission): Callee {
   const { module, request, plan, layouts } = emission;
   const { columns } = plan.tile;
-  module.function('packKeys', { parameters: { task: 'i32', call: 'i32', scratch: 'i32' }, export: true }, (f, { task, call, scratch }) => {
+  return module.function('packKeys', { parameters: { task: 'i32', call: 'i32', scratch: 'i32' } }, (f, { task, call, scratch }) => {
     const packing = f.let('packing', i32.add(word(call, layouts.call.offset('packings')), i32.mul(task, layouts.packing.bytes)));
     const { sequence, keyHead, first, end } = readWords(f, packing, layouts.packing, ['sequence', 'keyHead', 'first', 'end']);
     const { keys, lastKey, keyPositions } = readWords(f, sequence, layouts.sequence, ['keys', 'lastKey', 'keyPositions']);
@@ -36,9 +36,33 @@ export function emitPackKeys(emission: Emission): void {
         f.do(i32.store(i32.add(target, i32.mul(channel, columns * 4)), value));
       });
     };
-    f.for(index, { from: first, to: end }, () => {
-      const panel = i32.mul(i32.div_u(index, columns), panelBytes(plan));
-      const target = f.let('target', i32.add(base, i32.add(panel, i32.shl(i32.rem_u(index, columns), 2))));
+    const panelOf = (): Local<'i32'> => f.let('target', i32.add(base, i32.add(i32.mul(i32.div_u(index, columns), panelBytes(plan)), i32.shl(i32.rem_u(index, columns), 2))));
+    const start = f.let('start', first);
+    if (plan.dtypes.key === 'f32' && plan.scoreDim % 4 === 0) {
+      // Rows that are combined as they lie: four of them at a time, turned in registers.
+      const asTheyLie = request.variant.scoring.keyTransforms.length === 0 ? i32.eq(channelBytes, 4) : i32.and(i32.eq(channelBytes, 4), word(call, layouts.call.offset('keysTransformed')));
+      f.if(asTheyLie, () => {
+        const whole = f.let('whole', i32.and(i32.add(lastKey, 1), -4));
+        f.if(i32.gt_s(whole, end), () => {
+          f.set(whole, end);
+        });
+        const rowBytes = f.let('rowBytes', word(call, layouts.call.offset('key.row')));
+        f.for(index, { from: first, to: whole, step: 4 }, () => {
+          const target = panelOf();
+          const source = rowAddress(f, emission, 'key', call, sequence, keyHead, index);
+          const sources = [source, ...[1, 2, 3].map((row) => f.let('source', i32.add(source, i32.mul(rowBytes, row))))];
+          f.for(channel, { to: plan.scoreDim, step: 4, atLeastOnce: true }, () => {
+            const rows = sources.map((one) => f.let('row', v128.load(i32.add(one, i32.shl(channel, 2)))));
+            turned(f, rows).forEach((column, offset) => {
+              f.do(v128.store(i32.add(target, i32.mul(channel, columns * 4)), column, offset * columns * 4));
+            });
+          });
+          f.set(start, i32.add(index, 4));
+        });
+      });
+    }
+    f.for(index, { from: start, to: end }, () => {
+      const target = panelOf();
       f.if(i32.le_s(index, lastKey), () => {
         const address = rowAddress(f, emission, 'key', call, sequence, keyHead, index);
         const position = f.let('position', i32.load(i32.add(keyPositions, i32.shl(index, 2))));
@@ -59,6 +83,14 @@ export function emitPackKeys(emission: Emission): void {
       });
     });
   });
+}
+
+/** Four rows of four lanes as four columns. */
+function turned(f: FunctionBuilder, [a, b, c, d]: readonly Local<'v128'>[]): readonly Local<'v128'>[] {
+  if (a === undefined || b === undefined || c === undefined || d === undefined) throw new RangeError('four rows are turned together');
+  const picked = (x: Local<'v128'>, y: Local<'v128'>, words: readonly number[]): Local<'v128'> => f.let('turned', i8x16.shuffle(x, y, words.flatMap((one) => [one * 4, one * 4 + 1, one * 4 + 2, one * 4 + 3])));
+  const [ab, abHigh, cd, cdHigh] = [picked(a, b, [0, 4, 1, 5]), picked(a, b, [2, 6, 3, 7]), picked(c, d, [0, 4, 1, 5]), picked(c, d, [2, 6, 3, 7])];
+  return [picked(ab, cd, [0, 1, 4, 5]), picked(ab, cd, [2, 3, 6, 7]), picked(abHigh, cdHigh, [0, 1, 4, 5]), picked(abHigh, cdHigh, [2, 3, 6, 7])];
 }
 
 /** transformKeys: rows first … end − 1 of one key head, transformed, to the dense tensor in the place of the output. */
@@ -89,10 +121,10 @@ export function emitTransformKeys(emission: Emission, store: (f: FunctionBuilder
 }
 
 /** packValues: rows first … end − 1 of one key head as float32 rows of valueStride, after `prepare`; zeros past the sequence's keys and behind each row. */
-export function emitPackValues(emission: Emission): void {
+function emitPackValues(emission: Emission): Callee {
   const { module, request, plan, layouts } = emission;
   const { prepare } = request.variant.aggregation;
-  module.function('packValues', { parameters: { task: 'i32', call: 'i32', scratch: 'i32' }, export: true }, (f, { task, call }) => {
+  return module.function('packValues', { parameters: { task: 'i32', call: 'i32' } }, (f, { task, call }) => {
     const packing = f.let('packing', i32.add(word(call, layouts.call.offset('packings')), i32.mul(task, layouts.packing.bytes)));
     const { sequence, keyHead, first, end } = readWords(f, packing, layouts.packing, ['sequence', 'keyHead', 'first', 'end']);
     const { values, lastKey, keyPositions } = readWords(f, sequence, layouts.sequence, ['values', 'lastKey', 'keyPositions']);
@@ -125,5 +157,14 @@ export function emitPackValues(emission: Emission): void {
         });
       });
     });
+  });
+}
+
+/** pack: keys and values of one packing, in one phase, since threads wait for one another behind each. */
+export function emitPack(emission: Emission): void {
+  const [packKeys, packValues] = [emitPackKeys(emission), emitPackValues(emission)];
+  emission.module.function('pack', { parameters: { task: 'i32', call: 'i32', scratch: 'i32' }, export: true }, (f, { task, call, scratch }) => {
+    f.do(callTo(packKeys, task, call, scratch));
+    f.do(callTo(packValues, task, call));
   });
 }

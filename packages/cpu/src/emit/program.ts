@@ -6,7 +6,7 @@ import type { Emission } from './context.ts';
 import { emitDecode } from './decode.ts';
 import { emitFinish, storeRow } from './finish.ts';
 import { emitGuard } from './guard.ts';
-import { emitPackKeys, emitPackValues, emitTransformKeys } from './pack.ts';
+import { emitPack, emitTransformKeys } from './pack.ts';
 import { emitPairwiseScores } from './pairwise.ts';
 import { emitPrefill } from './prefill.ts';
 import { emitLoadQueries } from './queries.ts';
@@ -20,8 +20,7 @@ export function emitProgram(request: AttentionRequest, plan: Plan, layouts: Layo
   const module = new ModuleBuilder('attention');
   module.importMemory('env', 'memory', { shared: plan.machine.shared });
   const emission: Emission = { module, request, plan, layouts };
-  emitPackKeys(emission);
-  emitPackValues(emission);
+  emitPack(emission);
   emitTransformKeys(emission, (f, source, target, channelBytes) => {
     storeRow(f, plan.dtypes.key, plan.scoreDim, source, target, channelBytes);
   });
