@@ -4,7 +4,7 @@ import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { toMutantTable } from './mutants/table.ts';
 import { runMutants } from './mutants/run-mutants.ts';
-import { failureText, toJUnit, toPlan, toTable } from './report.ts';
+import { toJUnit, toPlan, toTable } from './report.ts';
 import type { SuiteOptions } from './suite.ts';
 import { runSuite, selectCases } from './suite.ts';
 import type { CreateBackend } from './test-bench.ts';
@@ -51,7 +51,7 @@ export async function runCommand(argv: readonly string[], output: Output): Promi
   try {
     given = readArguments(argv);
   } catch (error) {
-    output.write(`${error instanceof Error ? error.message : String(error)}\n\n${usage}`);
+    output.write(`${error instanceof Error ? error.message : String(error)} --help lists the options.\n`);
     return 2;
   }
   if (given.help) {
@@ -60,12 +60,13 @@ export async function runCommand(argv: readonly string[], output: Output): Promi
   }
   if (given.list) {
     const cases = selectCases(given.options);
+    if (cases.length === 0) return sayNoCase(output);
     output.write(`${toPlan(cases)}\n${cases.length} cases\n`);
     return 0;
   }
   if (given.mutants) return showMutants(output);
   if (given.module === undefined) {
-    output.write(usage);
+    output.write(`Got no module. Say which backend to judge, as in heed-conformance ./backend.js\n\n${usage}`);
     return 2;
   }
   let createBackend: CreateBackend;
@@ -78,36 +79,48 @@ export async function runCommand(argv: readonly string[], output: Output): Promi
   return judge(createBackend, given, output);
 }
 
+const optionTypes = {
+  list: { type: 'boolean' },
+  filter: { type: 'string', multiple: true },
+  examples: { type: 'string' },
+  seed: { type: 'string' },
+  'no-refusals': { type: 'boolean' },
+  json: { type: 'string' },
+  junit: { type: 'string' },
+  mutants: { type: 'boolean' },
+  help: { type: 'boolean', short: 'h' },
+} as const;
+
 function readArguments(argv: readonly string[]): Arguments {
-  const { values, positionals } = parseArgs({
-    args: [...argv],
-    allowPositionals: true,
-    options: {
-      list: { type: 'boolean', default: false },
-      filter: { type: 'string', multiple: true, default: [] },
-      examples: { type: 'string', default: '60' },
-      seed: { type: 'string', default: '1' },
-      'no-refusals': { type: 'boolean', default: false },
-      json: { type: 'string' },
-      junit: { type: 'string' },
-      mutants: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-    },
-  });
+  // Not strict, so that what is wrong is said in our words, the same in every runtime.
+  const { tokens, positionals } = parseArgs({ args: [...argv], allowPositionals: true, strict: false, tokens: true, options: optionTypes });
+  const types: Readonly<Record<string, { readonly type: 'boolean' | 'string' }>> = optionTypes;
+  const given: Record<string, readonly string[]> = {};
+  for (const token of tokens) {
+    if (token.kind !== 'option') continue;
+    const option = types[token.name];
+    if (option === undefined) throw new Error(`Unknown option '${token.rawName}'.`);
+    if (option.type === 'string' && (token.value ?? '') === '') throw new Error(`${token.rawName} needs a value.`);
+    if (option.type === 'boolean' && token.value !== undefined) throw new Error(`${token.rawName} takes no value; got '${token.value}'.`);
+    given[token.name] = [...(given[token.name] ?? []), token.value ?? ''];
+  }
+  const has = (name: keyof typeof optionTypes): boolean => name in given;
+  const last = (name: keyof typeof optionTypes): string | undefined => given[name]?.at(-1);
   const [module, extra] = positionals;
   if (extra !== undefined) throw new Error(`Got a second module '${extra}'.`);
+  const examples = last('examples') ?? '60';
   return {
     module,
-    list: values.list,
-    mutants: values.mutants,
-    help: values.help,
-    json: values.json,
-    junit: values.junit,
+    list: has('list'),
+    mutants: has('mutants'),
+    help: has('help'),
+    json: last('json'),
+    junit: last('junit'),
     options: {
-      filters: values.filter,
-      examples: values.examples === 'all' ? 'all' : wholeNumber('--examples', values.examples),
-      seed: wholeNumber('--seed', values.seed),
-      refusals: values['no-refusals'] ? 'forbidden' : 'allowed',
+      filters: given['filter'] ?? [],
+      examples: examples === 'all' ? 'all' : wholeNumber('--examples', examples),
+      seed: wholeNumber('--seed', last('seed') ?? '1'),
+      refusals: has('no-refusals') ? 'forbidden' : 'allowed',
     },
   };
 }
@@ -128,26 +141,31 @@ async function loadBackend(path: string): Promise<CreateBackend> {
 
 async function judge(createBackend: CreateBackend, given: Arguments, output: Output): Promise<number> {
   const clear = output.terminal ? '\r\u001b[2K' : '';
+  let failures = 0;
   const report = await runSuite(createBackend, {
     ...given.options,
     onCase: (testCase, index, count) => {
-      if (output.terminal) output.write(`${clear}${index + 1}/${count} ${testCase.id}`.slice(0, 110));
-      else if (index % 100 === 0) output.write(`${index}/${count}\n`);
+      const failed = failures === 0 ? '' : ` (${failures} failed)`;
+      if (output.terminal) output.write(`${clear}${index + 1}/${count}${failed} ${testCase.id}`.slice(0, 110));
+      else if (index % 100 === 0) output.write(`${index}/${count}${failed}\n`);
     },
     onResult: (result) => {
-      if (!result.passed) output.write(`${clear}${failureText(result)}\n`);
+      if (!result.passed) failures += 1;
     },
   });
   if (given.json !== undefined) await writeFile(given.json, `${JSON.stringify(report, null, 2)}\n`);
   if (given.junit !== undefined) await writeFile(given.junit, toJUnit(report));
-  output.write(`${clear}${toTable(report)}\n`);
-  if (report.passed + report.failed === 0) {
-    output.write('No case matches the filter.\n');
-    return 2;
-  }
+  output.write(clear);
+  if (report.passed + report.failed === 0) return sayNoCase(output);
+  output.write(`${toTable(report)}\n`);
   if (report.refused > 0) output.write(`${report.refused} of the passed tested a refusal\n`);
   output.write(`${report.passed} passed, ${report.failed} failed\n`);
   return report.failed === 0 ? 0 : 1;
+}
+
+function sayNoCase(output: Output): number {
+  output.write('No case matches the filter.\n');
+  return 2;
 }
 
 async function showMutants(output: Output): Promise<number> {

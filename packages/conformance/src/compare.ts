@@ -61,6 +61,27 @@ export function worse(a: Difference, b: Difference): Difference {
   return { ...ahead, absolute: Math.max(a.absolute, b.absolute), relative: Math.max(a.relative, b.relative), ulp: Math.max(a.ulp, b.ulp) };
 }
 
+/**
+ * The factor by which all elements are off: got = factor · want within the bound, by least squares.
+ *
+ * @returns null where the elements have no such factor, or nothing but zeros was expected
+ */
+export function commonFactor(got: ArrayLike<number>, want: ArrayLike<number>, bound: Bound): number | null {
+  let product = 0;
+  let square = 0;
+  for (let index = 0; index < want.length; index++) {
+    const a = got[index] ?? Number.NaN;
+    const b = want[index] ?? Number.NaN;
+    if (Object.is(a, b) || !Number.isFinite(b)) continue;
+    product += a * b;
+    square += b * b;
+  }
+  const factor = product / square;
+  if (!Number.isFinite(factor)) return null;
+  const scaled = Array.from(want, (value) => (Number.isFinite(value) ? factor * value : value));
+  return compare(got, scaled, bound).share <= 1 ? factor : null;
+}
+
 /** Representable values of the dtype between two numbers, once both are rounded to it. */
 export function ulpDistance(a: number, b: number, dtype: DType): number {
   return Math.abs(ordinal(a, dtype) - ordinal(b, dtype));

@@ -1,14 +1,19 @@
 import type { AttentionInputs, AttentionKernel, AttentionOutputs, AttentionRequest, Backend, DType, FastWeightInputs, FastWeightKernel, FastWeightOutputs, FastWeightRequest, ObservedStage, Refusal, Request, RunOptions, Runtime, Tensor } from '@heed/core';
 import { isAttentionError, isHostTensor, toFloat64 } from '@heed/core';
 import type { Bound, Difference } from './compare.ts';
-import { compare, firstDifferentBit, noDifference, worse } from './compare.ts';
+import { commonFactor, compare, firstDifferentBit, noDifference, worse } from './compare.ts';
+import { describeDifference, describePlace, type Axes } from './difference-text.ts';
 import { RandomSource } from './random.ts';
 
 /** What a case throws when something does not hold. */
 export class ConformanceFailure extends Error {
-  constructor(message: string) {
+  /** By what all that was got is off, where it is one factor; null otherwise. */
+  readonly factor: number | null;
+
+  constructor(message: string, factor: number | null = null) {
     super(message);
     this.name = 'ConformanceFailure';
+    this.factor = factor;
   }
 }
 
@@ -22,6 +27,9 @@ export class Refused extends Error {
     this.refusals = refusals;
   }
 }
+
+/** Axes of what attention and fast weights give. */
+const outputAxes = ['batch', 'head', 'row', 'channel'] as const;
 
 /** Outputs of one call as numbers on the host. */
 export interface Numbers {
@@ -46,6 +54,8 @@ export class CaseContext {
   readonly patience: number;
   readonly #create: () => Backend | Promise<Backend>;
   readonly #cleanups: (() => Promise<void>)[] = [];
+  /** Axes of the arrays that were read, so that a failure can say where it is. */
+  readonly #axes = new WeakMap<object, Axes>();
   #worst: Difference = noDifference;
   #compared = 0;
 
@@ -112,27 +122,28 @@ export class CaseContext {
   }
 
   /** Elements of any tensor as float64. */
-  async values(source: Tensor, runtime: Runtime = this.backend.runtime): Promise<Float64Array> {
-    if (isHostTensor(source)) return toFloat64(source);
-    return toFloat64(await (source.runtime ?? runtime).read(source));
+  async values(source: Tensor, runtime: Runtime = this.backend.runtime, names: readonly string[] = []): Promise<Float64Array> {
+    const values = toFloat64(isHostTensor(source) ? source : await (source.runtime ?? runtime).read(source));
+    this.#axes.set(values, { shape: source.shape, names });
+    return values;
   }
 
   async numbers(outputs: AttentionOutputs, runtime: Runtime = this.backend.runtime): Promise<Numbers> {
     const observed: Partial<Record<ObservedStage, Float64Array>> = {};
-    for (const [stage, seen] of Object.entries(outputs.observed ?? {})) observed[stage as ObservedStage] = await this.values(seen, runtime);
+    for (const [stage, seen] of Object.entries(outputs.observed ?? {})) observed[stage as ObservedStage] = await this.values(seen, runtime, ['batch', 'head', 'row', 'key']);
     return {
-      output: await this.values(outputs.output, runtime),
+      output: await this.values(outputs.output, runtime, outputAxes),
       outputDtype: outputs.output.dtype,
-      logSumExp: outputs.logSumExp === undefined ? null : await this.values(outputs.logSumExp, runtime),
+      logSumExp: outputs.logSumExp === undefined ? null : await this.values(outputs.logSumExp, runtime, ['batch', 'head', 'row']),
       observed,
-      keyMass: outputs.keyMass === undefined ? null : await this.values(outputs.keyMass, runtime),
+      keyMass: outputs.keyMass === undefined ? null : await this.values(outputs.keyMass, runtime, ['batch', 'head', 'key']),
     };
   }
 
   async fastNumbers(outputs: FastWeightOutputs, runtime: Runtime = this.backend.runtime): Promise<FastNumbers> {
     const state: Record<string, Float64Array> = {};
     for (const [name, part] of Object.entries(outputs.state)) state[name] = await this.values(part, runtime);
-    return { output: await this.values(outputs.output, runtime), state };
+    return { output: await this.values(outputs.output, runtime, outputAxes), state };
   }
 
   /** @throws ConformanceFailure with the message, unless the condition holds */
@@ -147,11 +158,7 @@ export class CaseContext {
     this.#compared += want.length;
     this.#worst = worse(this.#worst, difference);
     if (got.length !== want.length) throw new ConformanceFailure(`${what}: got ${got.length} elements, expected ${want.length}.`);
-    if (difference.share > 1) {
-      throw new ConformanceFailure(
-        `${what}: element ${difference.at} is ${difference.got}, expected ${difference.want}; the bound is ${bound.absolute.toExponential(2)} + ${bound.relative.toExponential(2)} · |expected|.`,
-      );
-    }
+    if (difference.share > 1) throw new ConformanceFailure(`${what} at ${this.#place(got, difference.at)} is ${describeDifference(difference, bound)}.`, commonFactor(got, want, bound));
   }
 
   /** @throws ConformanceFailure unless every bit is the same */
@@ -159,13 +166,17 @@ export class CaseContext {
     if (got === null || got === undefined || want === null || want === undefined) throw new ConformanceFailure(`${what}: nothing was returned.`);
     const at = firstDifferentBit(got, want);
     this.#compared += want.length;
-    if (at >= 0) throw new ConformanceFailure(`${what}: element ${at} is ${String(got[at])}, expected the same bits as ${String(want[at])}.`);
+    if (at >= 0) throw new ConformanceFailure(`${what} at ${this.#place(got, at)} is ${String(got[at])}, expected the same bits as ${String(want[at])}.`);
   }
 
   /** @throws ConformanceFailure unless all are zero (either sign) */
   zero(what: string, got: ArrayLike<number>): void {
-    for (let index = 0; index < got.length; index++) if (got[index] !== 0) throw new ConformanceFailure(`${what}: element ${index} is ${String(got[index])}, expected 0.`);
+    for (let index = 0; index < got.length; index++) if (got[index] !== 0) throw new ConformanceFailure(`${what} at ${this.#place(got, index)} is ${String(got[index])}, expected 0.`);
     this.#compared += got.length;
+  }
+
+  #place(values: ArrayLike<number>, at: number): string {
+    return describePlace(at, this.#axes.get(values));
   }
 
   /** @throws ConformanceFailure unless the call throws or rejects with one of the codes */

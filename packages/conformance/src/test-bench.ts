@@ -3,7 +3,7 @@ import { AttentionError, contractVersion } from '@heed/core';
 import { createReferenceBackend } from '@heed/core/reference';
 import { has, refusalPlan, testMissing } from './capability.ts';
 import type { Case } from './case.ts';
-import { CaseContext, Refused } from './context.ts';
+import { CaseContext, ConformanceFailure, Refused } from './context.ts';
 import type { CaseResult } from './report.ts';
 
 /** Makes the backend that is tested. Called once for the suite and once more for each case that disposes one. */
@@ -48,7 +48,7 @@ export class TestBench {
     const context = new CaseContext({ backend, reference, seed: testCase.seed, patience, create: this.#create });
     const start = performance.now();
     const { id, area, kind, laws } = testCase;
-    const finish = (outcome: Pick<CaseResult, 'passed' | 'mode' | 'message' | 'refusal'>): CaseResult => ({ id, area, kind, laws, milliseconds: performance.now() - start, worst: context.worst, ...outcome });
+    const finish = (outcome: Pick<CaseResult, 'passed' | 'mode' | 'message' | 'refusal' | 'factor'>): CaseResult => ({ id, area, kind, laws, milliseconds: performance.now() - start, worst: context.worst, ...outcome });
     const missing = testCase.needs.find((need) => !has(backend.capabilities, need));
     try {
       await within(timeout, missing === undefined ? testCase.run(context) : testMissing(context, missing));
@@ -60,7 +60,8 @@ export class TestBench {
         const passed = refusals === 'allowed';
         return finish({ passed, mode: 'refusal', refusal: error.message, ...(passed ? {} : { message: `Refused: ${error.message}` }) });
       }
-      return finish({ passed: false, mode: missing === undefined ? 'direct' : 'refusal', message: error instanceof Error ? `${error.name}: ${error.message}` : String(error) });
+      const factor = error instanceof ConformanceFailure && error.factor !== null ? { factor: error.factor } : {};
+      return finish({ passed: false, mode: missing === undefined ? 'direct' : 'refusal', ...factor, message: error instanceof Error ? `${error.name}: ${error.message}` : String(error) });
     }
   }
 
