@@ -1,4 +1,4 @@
-import type { AttentionInputs, AttentionKernel, AttentionRequest, EnqueueOptions, Runtime } from './backend.ts';
+import type { AttentionInputs, AttentionKernel, AttentionRequest, RunOptions, Runtime } from './backend.ts';
 import type { BlockList } from './block-list.ts';
 import type { EdgeList } from './edge-list.ts';
 import { AttentionError } from './errors.ts';
@@ -8,10 +8,11 @@ import type { PlaneSizes } from './validate/block-list.ts';
 import { checkBlockList } from './validate/block-list.ts';
 import { checkEdgeList } from './validate/edge-list.ts';
 import { checkIntegers, largestInteger } from './validate/integers.ts';
+import { checkOptions } from './validate/options.ts';
 import { checkInto, checkObserved } from './validate/outputs.ts';
 import { checkRanges } from './validate/ranges.ts';
 import { checkRequest, requestDTypes } from './validate/request.ts';
-import { checkRows, checkRowTensor } from './validate/rows.ts';
+import { checkInputNames, checkRows, checkRowTensor } from './validate/rows.ts';
 import { bindKeySequences, bindSequences } from './validate/sequences.ts';
 import { show } from './show.ts';
 import type { Structure } from './validate/structure.ts';
@@ -86,7 +87,7 @@ export interface Binder {
    *
    * @throws AttentionError whose code says what is wrong: see docs/errors.md. Nothing was written and nothing is held.
    */
-  readonly bind: (inputs: AttentionInputs, options?: EnqueueOptions) => BoundCall;
+  readonly bind: (inputs: AttentionInputs, options?: RunOptions) => BoundCall;
   /** The same for `transformKeys`: only what key transforms read is needed and checked. */
   readonly bindKeys: (inputs: KeyInputs) => BoundKeys;
 }
@@ -114,7 +115,7 @@ export function createBinder(request: AttentionRequest, options: BinderOptions =
   return Object.freeze({
     request,
     scoreDim: structure.queryWidth,
-    bind: (inputs: AttentionInputs, enqueue: EnqueueOptions = {}) => bindCall(context, inputs, enqueue),
+    bind: (inputs: AttentionInputs, run: RunOptions = {}) => bindCall(context, inputs, run),
     bindKeys: (inputs: KeyInputs) => bindKeyInputs(context, inputs),
   });
 }
@@ -124,7 +125,7 @@ export function createBinder(request: AttentionRequest, options: BinderOptions =
  *
  * @throws AttentionError as {@link Binder.bind} and {@link checkRequest}
  */
-export function bind(request: AttentionRequest, inputs: AttentionInputs, options: EnqueueOptions = {}): BoundCall {
+export function bind(request: AttentionRequest, inputs: AttentionInputs, options: RunOptions = {}): BoundCall {
   return createBinder(request).bind(inputs, options);
 }
 
@@ -136,9 +137,10 @@ interface Context {
   readonly runtime: Runtime | undefined;
 }
 
-function bindCall({ request, structure, uniforms: defaults, runtime }: Context, inputs: AttentionInputs, options: EnqueueOptions): BoundCall {
+function bindCall({ request, structure, uniforms: defaults, runtime }: Context, inputs: AttentionInputs, options: RunOptions): BoundCall {
   const { variant } = request;
   const scoreDim = structure.queryWidth;
+  checkOptions(options);
   const sizes = checkRows(request, inputs, scoreDim, runtime);
   const { batch, heads, keyHeads, queryRows } = sizes;
   const sequences = bindSequences(inputs, sizes, structure.positionDependent);
@@ -180,6 +182,7 @@ function bindKeyInputs({ request, structure, uniforms: defaults, runtime }: Cont
   const scoreDim = structure.queryWidth;
   const given: unknown = inputs;
   if (typeof given !== 'object' || given === null) throw new AttentionError('invalid-argument', `Got ${show(given)} for the inputs.`, 'Pass { key }.');
+  checkInputNames(inputs);
   const key = checkRowTensor('key', inputs.key, requestDTypes(request).key, keyDim, runtime);
   const [batch = 0, keyHeads = 0, keyRows = 0] = key.shape;
   if (keyHeads === 0) throw new AttentionError('invalid-shape', 'key has no heads.', 'Expected at least one.');

@@ -22,6 +22,9 @@ export type { Binder, BinderOptions, BoundCall, BoundKeys, BoundSequence, BoundT
 export { checkBlockList } from './validate/block-list.ts';
 export type { PlaneSizes } from './validate/block-list.ts';
 export { checkEdgeList } from './validate/edge-list.ts';
+export { checkNames } from './validate/names.ts';
+export type { Names } from './validate/names.ts';
+export { checkOptions } from './validate/options.ts';
 export { checkRequest, requestDTypes } from './validate/request.ts';
 export type { RequestDTypes } from './validate/request.ts';
 export type { Site, Structure, TransformSite } from './validate/structure.ts';

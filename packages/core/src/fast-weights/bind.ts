@@ -5,6 +5,8 @@ import type { TableDeclaration } from '../expression/declarations.ts';
 import type { DType, HostTensor, Tensor } from '../tensor.ts';
 import { isHostTensor, toFloat64 } from '../tensor.ts';
 import { checkIntegers, largestInteger, smallestInteger } from '../validate/integers.ts';
+import type { Names } from '../validate/names.ts';
+import { checkNames } from '../validate/names.ts';
 import { show } from '../show.ts';
 import { bindTables, checkTransformTables } from '../validate/tables.ts';
 import { checkTensor } from '../validate/tensors.ts';
@@ -47,6 +49,10 @@ export interface BoundFastWeights {
   readonly outputShape: readonly number[];
 }
 
+const inputNames: Names<FastWeightInputs> = {
+  query: true, key: true, value: true, logDecay: true, writeStrength: true, removalKey: true, removalWeight: true, momentum: true, tables: true, uniforms: true, offset: true, packed: true, state: true,
+};
+
 /**
  * Checks a call and resolves its defaults. Values are checked where the tensor is an array of the host: log decays, and counts in the state.
  *
@@ -57,6 +63,7 @@ export interface BoundFastWeights {
 export function bindFastWeights(request: FastWeightRequest, inputs: FastWeightInputs, runtime?: Runtime): BoundFastWeights {
   const given: unknown = inputs;
   if (typeof given !== 'object' || given === null) throw new AttentionError('invalid-argument', `Got ${show(given)} for the inputs.`, 'Pass { query, key, value }.');
+  checkNames('The inputs object', given, inputNames);
   const { variant, valueDim } = request;
   const width = widthOf(request);
   const { batch, heads, valueHeads, length } = bindRows(request, inputs, runtime);

@@ -4,7 +4,9 @@ import type { DType } from '../tensor.ts';
 import { dtypes } from '../tensor.ts';
 import type { RowTransform } from '../stages/transforms/transform.ts';
 import { transformedWidth } from '../stages/transforms/transform.ts';
-import { checkRopeWidth } from '../validate/request.ts';
+import { checkDTypeNames, checkRopeWidth } from '../validate/request.ts';
+import type { Names } from '../validate/names.ts';
+import { checkNames } from '../validate/names.ts';
 import { show } from '../show.ts';
 import type { TransformSite } from '../validate/structure.ts';
 import { inputsOfRule } from './rule.ts';
@@ -12,6 +14,8 @@ import { stateShapes, widthOf } from './state.ts';
 
 /** Storage types of rows. */
 export const floats: readonly DType[] = ['f64', 'f32', 'f16', 'bf16'];
+
+const requestNames: Names<FastWeightRequest> = { variant: true, dim: true, valueDim: true, dtypes: true, gradients: true };
 
 /** f32 for query, key and value, and the query's for the output, unless the request says otherwise. */
 export function fastWeightDTypes(request: Pick<FastWeightRequest, 'dtypes'>): { readonly query: DType; readonly key: DType; readonly value: DType; readonly output: DType } {
@@ -43,6 +47,8 @@ export function checkFastWeightRequest(request: FastWeightRequest): void {
   if (typeof variant !== 'object' || variant === null || Reflect.get(variant, 'kind') !== 'fastWeights' || !Object.isFrozen(variant)) {
     throw new AttentionError('invalid-variant', `Got ${show(variant)} for the variant.`, 'Make one with fastWeights({ rule }).');
   }
+  checkNames('The request', given, requestNames);
+  checkDTypeNames(request.dtypes);
   for (const name of ['dim', 'valueDim'] as const) {
     const dim: unknown = request[name];
     if (!Number.isSafeInteger(dim) || (dim as number) < 1 || (dim as number) > 2 ** 24) throw new AttentionError('invalid-shape', `${name} is ${show(dim)}.`, 'Expected an integer of 1 or more (L11).');

@@ -2,9 +2,13 @@ import type { AttentionInputs, AttentionRequest, EnqueueOptions, Runtime } from 
 import { AttentionError } from '../errors.ts';
 import type { DType, Tensor } from '../tensor.ts';
 import { checkIntegers } from './integers.ts';
+import type { Names } from './names.ts';
+import { checkNames } from './names.ts';
 import { requestDTypes } from './request.ts';
 import { show } from '../show.ts';
 import { checkForm, checkTensor } from './tensors.ts';
+
+const intoNames: Names<NonNullable<EnqueueOptions['into']>> = { output: true, logSumExp: true };
 
 /**
  * The tensors that a call writes to.
@@ -14,6 +18,7 @@ export function checkInto(request: AttentionRequest, into: EnqueueOptions['into'
   if (into === undefined) return;
   const given: unknown = into;
   if (typeof given !== 'object' || given === null) throw new AttentionError('invalid-argument', `into is ${show(given)}.`, 'Pass { output, logSumExp }.');
+  checkNames('into', given, intoNames);
   const { output } = requestDTypes(request);
   if (into.output !== undefined) checkTarget('into.output', into.output, output, outputShape, '[batch, heads, queryLength, valueDim]', runtime);
   if (into.logSumExp === undefined) return;

@@ -1,8 +1,10 @@
-import type { AttentionRequest } from '../backend.ts';
+import type { AttentionRequest, Observe } from '../backend.ts';
 import { AttentionError } from '../errors.ts';
 import type { DType } from '../tensor.ts';
 import { dtypes } from '../tensor.ts';
 import { show } from '../show.ts';
+import type { Names } from './names.ts';
+import { checkNames } from './names.ts';
 import type { Structure, TransformSite } from './structure.ts';
 import { structureOf } from './structure.ts';
 import { isDType } from './tensors.ts';
@@ -23,6 +25,9 @@ export function requestDTypes(request: Pick<AttentionRequest, 'dtypes'>): Reques
 
 const storageForms: readonly unknown[] = ['contiguous', 'paged', 'quantised'];
 const observedStages: readonly unknown[] = ['scores', 'modified', 'masked', 'weights'];
+const requestNames: Names<AttentionRequest> = { variant: true, queryDim: true, keyDim: true, valueDim: true, dtypes: true, storage: true, observe: true, gradients: true };
+const observeNames: Names<Observe> = { stages: true, keyMass: true, byteBudget: true };
+const dtypeNames: Names<RequestDTypes> = { query: true, key: true, value: true, output: true };
 const floats: readonly DType[] = ['f64', 'f32', 'f16', 'bf16'];
 
 /**
@@ -35,6 +40,7 @@ export function checkRequest(request: AttentionRequest): Structure {
   const given: unknown = request;
   if (typeof given !== 'object' || given === null) throw new AttentionError('invalid-argument', `Got ${show(given)} for a request.`, 'Pass { variant, queryDim, keyDim, valueDim }.');
   checkVariant('variant' in given ? given.variant : undefined);
+  checkNames('The request', given, requestNames);
   for (const name of ['queryDim', 'keyDim', 'valueDim'] as const) checkDim(name, request[name]);
   checkDTypes(request);
   checkChoices(request);
@@ -59,8 +65,7 @@ function checkDim(name: string, dim: unknown): void {
 }
 
 function checkDTypes(request: AttentionRequest): void {
-  const given: unknown = request.dtypes;
-  if (given !== undefined && (typeof given !== 'object' || given === null)) throw new AttentionError('invalid-dtype', `dtypes is ${show(given)}.`, 'Pass { query, key, value, output }.');
+  checkDTypeNames(request.dtypes);
   for (const [role, dtype] of Object.entries(requestDTypes(request))) {
     if (!isDType(dtype)) throw new AttentionError('invalid-dtype', `The dtype of ${role} is ${show(dtype)}.`, `Expected one of ${dtypes.join(', ')}.`);
     const stored = request.storage === 'quantised' && (role === 'key' || role === 'value');
@@ -70,12 +75,20 @@ function checkDTypes(request: AttentionRequest): void {
   }
 }
 
+/** @throws AttentionError `invalid-dtype` when it holds no dtypes by role, `invalid-argument` for another role */
+export function checkDTypeNames(given: unknown): void {
+  if (given === undefined) return;
+  if (typeof given !== 'object' || given === null) throw new AttentionError('invalid-dtype', `dtypes is ${show(given)}.`, 'Pass { query, key, value, output }.');
+  checkNames('dtypes', given, dtypeNames);
+}
+
 function checkChoices(request: AttentionRequest): void {
   if (request.storage !== undefined && !storageForms.includes(request.storage)) {
     throw new AttentionError('invalid-argument', `storage is ${show(request.storage)}.`, `Expected one of ${storageForms.join(', ')}.`);
   }
   const observe: unknown = request.observe;
   if (observe === undefined) return;
+  if (typeof observe === 'object' && observe !== null) checkNames('observe', observe, observeNames);
   const stages: unknown = typeof observe === 'object' && observe !== null && 'stages' in observe ? observe.stages : undefined;
   if (!Array.isArray(stages) || stages.some((stage) => !observedStages.includes(stage)) || new Set(stages).size !== stages.length) {
     throw new AttentionError('invalid-argument', `observe.stages is ${show(stages)}.`, `Expected each at most once: ${observedStages.join(', ')}.`);

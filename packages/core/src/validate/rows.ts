@@ -2,6 +2,8 @@ import type { AttentionInputs, AttentionRequest, Runtime } from '../backend.ts';
 import { AttentionError } from '../errors.ts';
 import type { DType, Tensor } from '../tensor.ts';
 import { isHostTensor } from '../tensor.ts';
+import type { Names } from './names.ts';
+import { checkNames } from './names.ts';
 import { requestDTypes } from './request.ts';
 import { show } from '../show.ts';
 import { checkTensor } from './tensors.ts';
@@ -17,6 +19,25 @@ export interface RowSizes {
   readonly keyRows: number;
 }
 
+const inputNames: Names<AttentionInputs> = {
+  query: true, key: true, value: true, tables: true, uniforms: true, queryOffset: true, keyOffset: true, queryPositions: true, keyPositions: true, queryLengths: true, keyLengths: true,
+  totalKeyLengths: true, packed: true, sequenceIds: true, headOffset: true, blocks: true, edges: true, pages: true, keysTransformed: true, observe: true,
+};
+
+const packedNames: Names<NonNullable<AttentionInputs['packed']>> = { query: true, key: true };
+const observeNames: Names<NonNullable<AttentionInputs['observe']>> = { heads: true, rows: true };
+
+/**
+ * The names of what a call is given, so that none is misspelt.
+ * @throws AttentionError `invalid-argument`
+ */
+export function checkInputNames(inputs: Pick<AttentionInputs, 'packed' | 'observe'>): void {
+  checkNames('The inputs object', inputs, inputNames);
+  const { packed, observe }: { readonly packed?: unknown; readonly observe?: unknown } = inputs;
+  if (typeof packed === 'object' && packed !== null) checkNames('packed', packed, packedNames);
+  if (typeof observe === 'object' && observe !== null) checkNames('observe', observe, observeNames);
+}
+
 /**
  * Query, key and value against the request and each other.
  *
@@ -25,6 +46,7 @@ export interface RowSizes {
 export function checkRows(request: AttentionRequest, inputs: AttentionInputs, scoreDim: number, runtime: Runtime | undefined): RowSizes {
   const given: unknown = inputs;
   if (typeof given !== 'object' || given === null) throw new AttentionError('invalid-argument', `Got ${show(given)} for the inputs.`, 'Pass { query, key, value }.');
+  checkInputNames(inputs);
   if (inputs.keysTransformed !== undefined && typeof inputs.keysTransformed !== 'boolean') {
     throw new AttentionError('invalid-argument', `keysTransformed is ${show(inputs.keysTransformed)}.`, 'Expected true or false.');
   }

@@ -5,6 +5,7 @@ import { AttentionError } from '../../errors.ts';
 import { bindFastWeights } from '../../fast-weights/bind.ts';
 import { checkFastWeightRequest } from '../../fast-weights/request.ts';
 import type { HostTensor, Tensor } from '../../tensor.ts';
+import { checkOptions } from '../../validate/options.ts';
 import { denseTensor } from '../dense-tensor.ts';
 import type { Steps } from '../attention/slices.ts';
 import { finishInSlices, finishNow } from '../attention/slices.ts';
@@ -60,6 +61,7 @@ class FastWeightReferenceKernel implements FastWeightKernel {
   }
 
   async run(inputs: FastWeightInputs, options: { readonly signal?: StopSignal } = {}): Promise<FastWeightOutputs<HostTensor>> {
+    checkOptions(options);
     return this.#track(finishInSlices(this.#outputs(this.#bind(inputs)), options.signal));
   }
 
