@@ -1,6 +1,6 @@
 import type { Assessment, AttentionKernel, AttentionRequest, Backend, CallShape, Capabilities, FastWeightKernel, FastWeightRequest, Request } from '@heed/core';
 import { AttentionError, contractVersion } from '@heed/core';
-import { checkRequest } from '@heed/core/compute';
+import { checkNames, checkRequest, type Names } from '@heed/core/compute';
 import { createWasmRuntime, type Program, type WasmRuntime, type WasmRuntimeOptions } from '@heed/runtime-wasm';
 import { assess, capabilities } from './assess.ts';
 import type { CallWriter } from './call.ts';
@@ -11,11 +11,14 @@ export interface CpuBackendOptions extends Pick<WasmRuntimeOptions, 'threads' | 
   readonly runtime?: WasmRuntime;
 }
 
+const optionNames: Names<CpuBackendOptions> = { threads: true, vectors: true, runtime: true };
+
 /**
  * Dense attention on all cores: WebAssembly SIMD, emitted for the request at hand.
- * @throws AttentionError as `createWasmRuntime`
+ * @throws AttentionError as `createWasmRuntime`; `invalid-argument` for an option of another name
  */
 export async function createCpuBackend(options: CpuBackendOptions = {}): Promise<CpuBackend> {
+  checkNames('createCpuBackend', options, optionNames);
   const { runtime, ...own } = options;
   return new CpuBackend(runtime ?? (await createWasmRuntime(own)), runtime === undefined);
 }

@@ -68,7 +68,7 @@ export class CpuKernel implements AttentionKernel {
     this.#checkOpen();
     const { mergeClass, refusal } = mergingOf(this.request.variant);
     if (mergeClass === null) throw new AttentionError('merge-refused', `Partial results of this variant do not merge: ${refusal}.`, 'Run it over all keys at once.');
-    const call = this.#binder.bind(inputs);
+    const call = this.#binder.bind(inputs, options);
     const program = (this.#partial ??= this.#load(partialRequestOf(this.request), partialPlanOf(partialRequestOf(this.request), this.#runtime.machine)));
     const { kind } = this.request.variant.normalization.rule;
     const row = (): HostTensor => this.#runtime.tensor(call.rowShape, 'f32');

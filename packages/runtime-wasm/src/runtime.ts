@@ -11,6 +11,7 @@ import {
   type Runtime,
   type Tensor,
 } from '@heed/core';
+import { checkNames, type Names } from '@heed/core/compute';
 import { ProgramCache, type Program } from './cache.ts';
 import type { Arithmetic } from './emit/matmul.ts';
 import type { ModuleBuilder } from './emit/module.ts';
@@ -57,11 +58,14 @@ export interface CallOptions {
   readonly awaited?: boolean;
 }
 
+const optionNames: Names<WasmRuntimeOptions> = { threads: true, vectors: true, maximumBytes: true, spawn: true };
+
 /**
  * Starts a runtime. Workers start in the background; work begins without them.
  * @throws AttentionError `unsupported` without WebAssembly SIMD, or when wide vectors give a wrong answer; `invalid-argument`
  */
 export async function createWasmRuntime(options: WasmRuntimeOptions = {}): Promise<WasmRuntime> {
+  checkNames('createWasmRuntime', options, optionNames);
   const { vectors = 'portable', threads } = options;
   const features = probe();
   if (!features.simd) throw new AttentionError('unsupported', 'This engine has no WebAssembly SIMD.', 'Use a newer engine, or another backend.');

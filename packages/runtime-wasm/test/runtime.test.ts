@@ -192,6 +192,11 @@ describe('a runtime', () => {
     await expect(createWasmRuntime(options)).rejects.toMatchObject({ code: 'invalid-argument' });
   });
 
+  test('refuses an option that it does not have, naming the nearest (L20)', async () => {
+    const misspelt = { thread: 2 };
+    await expect(createWasmRuntime(misspelt as WasmRuntimeOptions)).rejects.toMatchObject({ code: 'invalid-argument', hint: expect.stringContaining("Did you mean 'threads'?") as string });
+  });
+
   test('measures its limits: rates above zero, and its memory back', async () => {
     const runtime = await create({ threads: 1 });
     const { perCore } = await measureLimits(runtime);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { AttentionInputs, AttentionRequest, EnqueueOptions, FastWeightInputs, FastWeightRequest } from '../../src/backend.ts';
+import type { FastWeightInputs, FastWeightRequest } from '../../src/backend.ts';
 import { bind, createBinder } from '../../src/bind.ts';
 import { bindFastWeights } from '../../src/fast-weights/bind.ts';
 import { checkFastWeightRequest } from '../../src/fast-weights/request.ts';
@@ -9,8 +9,8 @@ import { zeros } from '../../src/tensor.ts';
 import { checkRequest } from '../../src/validate/request.ts';
 import { expectRefusal, inputsOf, requestOf } from './calls.ts';
 
-const call = (inputs: object, options: object = {}): unknown => bind(requestOf(), { ...inputsOf(), ...inputs } as AttentionInputs, options as EnqueueOptions);
-const request = (rest: object): unknown => checkRequest({ ...requestOf(), ...rest } as AttentionRequest);
+const call = (inputs: object, options: object = {}): unknown => bind(requestOf(), { ...inputsOf(), ...inputs }, options);
+const request = (rest: object): unknown => checkRequest({ ...requestOf(), ...rest });
 
 describe('L20: a name that nothing reads is refused, with the nearest one', () => {
   test.each([
