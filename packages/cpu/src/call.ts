@@ -294,12 +294,14 @@ export class CallWriter {
   }
 
   #writeTiles(memory: CallMemory, tiles: readonly KeyTile[]): number {
-    return memory.write(recordsOf(this.#layouts.tile, tiles, (record, { first, end, low, high, mixed }) => {
+    return memory.write(recordsOf(this.#layouts.tile, tiles, (record, { first, end, low, high, mixed, rowFrom, rowTo }) => {
       record.set('first', first);
       record.set('end', end);
       record.set('low', low);
       record.set('high', high);
       record.set('mixed', Number(mixed));
+      record.set('rowFrom', rowFrom);
+      record.set('rowTo', rowTo);
     }));
   }
 }

@@ -36,7 +36,7 @@ export function layoutsOf(request: AttentionRequest, plan: Plan): Layouts {
     ]),
     task: words(['sequence', 'head', 'rows', 'rowCount', 'tiles', 'tileCount', 'next', 'observed', 'mass', 'workspace', 'splits']),
     packing: words(['sequence', 'keyHead', 'first', 'end']),
-    tile: words(['first', 'end', 'low', 'high', 'mixed']),
+    tile: words(['first', 'end', 'low', 'high', 'mixed', 'rowFrom', 'rowTo']),
   };
 }
 

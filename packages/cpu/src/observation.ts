@@ -82,7 +82,7 @@ function withGaps(tiles: readonly KeyTile[], keyRows: number, plan: Plan): reado
   const fill = (to: number): void => {
     for (; place < to; place += plan.blockKey) {
       const last = Math.min(place + plan.blockKey, to);
-      whole.push({ first: place, end: last, low: last, high: last, mixed: true });
+      whole.push({ first: place, end: last, low: last, high: last, mixed: true, rowFrom: 0, rowTo: plan.blockQuery });
     }
     place = to;
   };

@@ -28,6 +28,8 @@ export interface Plan {
   readonly tile: { readonly rows: number; readonly columns: number };
   /** Query rows of one task, a multiple of tile.rows. */
   readonly blockQuery: number;
+  /** Query rows in which masks are classified: rows of a block before or behind which a tile sees nothing are left out of it. Divides blockQuery, a multiple of four. */
+  readonly stepQuery: number;
   /** Most keys of one tile, a multiple of tile.columns. */
   readonly blockKey: number;
   /** Keys of a step in which masks are classified; a multiple of tile.columns. */
@@ -84,13 +86,17 @@ function planFor(request: AttentionRequest, machine: Machine, path: Plan['path']
   const scoring = isProduct(variant.scoring.combine) ? 'product' : 'pairwise';
   const tile = tileOf(scoring, machine);
   const widths = [...widthsOf(variant.scoring.queryTransforms, queryDim), ...widthsOf(variant.scoring.keyTransforms, keyDim)];
+  const queryTables = [...new Set(expressionsOfPairs(request).flatMap(queryTablesOf))];
+  const blockQuery = path === 'rows' ? 16 : machine.wide ? 64 : 32;
   const scoreDim = variant.scoring.queryTransforms.reduce((width, transform) => transformedWidth(transform, width), queryDim);
   return {
     path,
     scoring,
     machine,
     tile,
-    blockQuery: path === 'rows' ? 16 : machine.wide ? 64 : 32,
+    blockQuery,
+    // Products with query tables lie block by block.
+    stepQuery: queryTables.length > 0 ? blockQuery : 16,
     blockKey: 128,
     stepKey: 16,
     scoreDim,
@@ -98,7 +104,7 @@ function planFor(request: AttentionRequest, machine: Machine, path: Plan['path']
     valueStride: roundUp(valueDim, tile.columns),
     rowFloats: roundUp(Math.max(...widths, valueDim), 4),
     dtypes: { query: storageOf(dtypes.query), key: storageOf(dtypes.key), value: storageOf(dtypes.value), output: storageOf(dtypes.output) },
-    queryTables: [...new Set(expressionsOfPairs(request).flatMap(queryTablesOf))],
+    queryTables,
     streams: streamsOf(request),
     readsInPlace: path === 'online' && canReadInPlace(request, scoring, scoreDim),
     partKeys: 512,

@@ -11,6 +11,9 @@ export interface KeyTile {
   readonly low: number;
   readonly high: number;
   readonly mixed: boolean;
+  /** Rows of the block that see any of it: rowFrom … rowTo − 1, as far as the block has them. */
+  readonly rowFrom: number;
+  readonly rowTo: number;
 }
 
 /** Query rows of one head of one sequence, with the keys that they walk over. */
@@ -61,12 +64,12 @@ export function partsOfCall(call: BoundCall, plan: Plan): readonly PartTask[] | 
 
 /** Pairs that are computed for a task. */
 export function costOf({ rows, tiles }: BlockTask): number {
-  return rows.length * (1 + tiles.reduce((sum, { first, end }) => sum + end - first, 0));
+  return rows.length + tiles.reduce((sum, { first, end, rowFrom, rowTo }) => sum + (Math.min(rowTo, rows.length) - rowFrom) * (end - first), 0);
 }
 
 function maskedTasks(call: BoundCall, plan: Plan): BlockTask[] {
-  const { blockQuery } = plan;
-  const classes = classifyTiles(call, { blockQuery, blockKey: plan.stepKey });
+  const { blockQuery, stepQuery } = plan;
+  const classes = classifyTiles(call, { blockQuery: stepQuery, blockKey: plan.stepKey });
   const tasks: BlockTask[] = [];
   const lists = new Map<string, readonly KeyTile[]>();
   for (const [index, sequence] of call.sequences.entries()) {
@@ -75,7 +78,7 @@ function maskedTasks(call: BoundCall, plan: Plan): BlockTask[] {
       for (const [tile, rows] of blocks.entries()) {
         const [entries, heads] = classes.shape;
         const key = `${entries === 1 ? 0 : index} ${heads === 1 ? 0 : head} ${tile}`;
-        const tiles = lists.get(key) ?? keyTiles(classes, entries === 1 ? 0 : index, heads === 1 ? 0 : head, tile, sequence, plan);
+        const tiles = lists.get(key) ?? keyTiles(classes, entries === 1 ? 0 : index, heads === 1 ? 0 : head, tile * (blockQuery / stepQuery), sequence, plan);
         lists.set(key, tiles);
         tasks.push({ sequence: index, head, rows, tiles });
       }
@@ -100,30 +103,57 @@ function blocksOf(from: number, to: number, blockQuery: number): readonly (reado
   return blocks;
 }
 
-/** Steps of one class in a row become one tile, up to the largest. */
-function keyTiles({ shape, classes }: TileClasses, entry: number, head: number, queryTile: number, sequence: BoundSequence, plan: Plan): readonly KeyTile[] {
-  const [, heads, queryTiles, steps] = shape;
-  const base = ((entry * heads + head) * queryTiles + queryTile) * steps;
+/** What a block sees of one step of keys: `mixed` where the mask decides pair by pair, for some of the rows; rowFrom = rowTo where it sees nothing. */
+type Sight = Pick<KeyTile, 'mixed' | 'rowFrom' | 'rowTo'>;
+
+/** Steps in a row that are seen alike become one tile, up to the largest. `queryStep` is the first of the block's, in the rows that classes are of. */
+function keyTiles(classes: TileClasses, entry: number, head: number, queryStep: number, sequence: BoundSequence, plan: Plan): readonly KeyTile[] {
   const tiles: KeyTile[] = [];
   const count = Math.ceil(sequence.keyLength / plan.stepKey);
+  const sights = sightsOf(classes, entry, head, queryStep, plan);
   // A step that the keys end in needs bounds; it stands alone, so that the steps before it do not.
-  const classOf = (step: number): number => {
-    const found = classes[base + step] ?? 0;
-    return found === 2 && (step + 1) * plan.stepKey > sequence.keyLength ? 1 : found;
+  const sightOf = (step: number): Sight => {
+    const sight = sights(step);
+    return (step + 1) * plan.stepKey > sequence.keyLength ? { ...sight, mixed: true } : sight;
   };
-  for (let step = 0; step < count;) {
-    const found = classOf(step);
+  for (let [step, sight] = [0, sightOf(0)]; step < count;) {
     let last = step + 1;
-    while (last < count && classOf(last) === found && (last - step) * plan.stepKey < plan.blockKey) last += 1;
-    if (found !== 0) tiles.push(tileOf(step * plan.stepKey, last * plan.stepKey, sequence.keyLength, found === 1));
-    step = last;
+    let next = sightOf(last);
+    while (last < count && seenAlike(next, sight) && (last - step) * plan.stepKey < plan.blockKey) {
+      last += 1;
+      next = sightOf(last);
+    }
+    if (sight.rowFrom < sight.rowTo) tiles.push(tileOf(step * plan.stepKey, last * plan.stepKey, sequence.keyLength, sight));
+    [step, sight] = [last, next];
   }
   return tiles;
 }
 
-function tileOf(first: number, end: number, keyLength: number, mixed: boolean): KeyTile {
+function sightsOf({ shape, classes, blockQuery }: TileClasses, entry: number, head: number, queryStep: number, plan: Plan): (step: number) => Sight {
+  const [, heads, querySteps, steps] = shape;
+  const base = ((entry * heads + head) * querySteps + queryStep) * steps;
+  const rows = Math.min(Math.max(1, plan.blockQuery / blockQuery), querySteps - queryStep);
+  return (step) => {
+    let [from, to, mixed] = [0, 0, false];
+    for (let row = 0; row < rows; row += 1) {
+      const found = classes[base + row * steps + step] ?? 0;
+      if (found === 0) continue;
+      if (to === 0) from = row;
+      // Rows between that see nothing are for the mask to decide.
+      mixed ||= found === 1 || (to > 0 && to < row);
+      to = row + 1;
+    }
+    return { mixed, rowFrom: from * blockQuery, rowTo: to * blockQuery };
+  };
+}
+
+function seenAlike(a: Sight, b: Sight): boolean {
+  return a.mixed === b.mixed && a.rowFrom === b.rowFrom && a.rowTo === b.rowTo;
+}
+
+function tileOf(first: number, end: number, keyLength: number, { mixed, rowFrom, rowTo }: Sight): KeyTile {
   const high = Math.min(end, keyLength);
-  return { first, end, low: first, high, mixed: mixed || high < end };
+  return { first, end, low: first, high, mixed: mixed || high < end, rowFrom, rowTo };
 }
 
 function listedTasks(call: BoundCall, list: BlockList, plan: Plan): BlockTask[] {
@@ -149,7 +179,7 @@ function tilesOfBlock(from: number, to: number, full: boolean, plan: Plan): read
   for (let first = Math.floor(from / plan.stepKey) * plan.stepKey; first < to; first += plan.blockKey) {
     const end = Math.min(first + plan.blockKey, Math.ceil(to / plan.stepKey) * plan.stepKey);
     const [low, high] = [Math.max(first, from), Math.min(end, to)];
-    tiles.push({ first, end, low, high, mixed: !full || low > first || high < end });
+    tiles.push({ first, end, low, high, mixed: !full || low > first || high < end, rowFrom: 0, rowTo: plan.blockQuery });
   }
   return tiles;
 }

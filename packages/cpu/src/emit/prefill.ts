@@ -1,6 +1,6 @@
 import type { FunctionBuilder, Local } from '@heed/runtime-wasm';
 import { call as callTo, constantF32x4, instructions } from '@heed/runtime-wasm';
-import { panelBytes, readWords, scratchOf, stateWords, valueRowBytes, word, type Callee, type Emission } from './context.ts';
+import { panelBytes, queryRowBytes, readWords, scratchOf, stateWords, valueRowBytes, word, type Callee, type Emission } from './context.ts';
 import { minusInfinity } from './exponential.ts';
 import type { Guard } from './guard.ts';
 
@@ -65,27 +65,35 @@ export function emitPrefill(emission: Emission, parts: Parts): void {
   module.function('prefill', { parameters: { task: 'i32', call: 'i32', scratch: 'i32' }, export: true }, (f, { task, call, scratch: base }) => {
     const { record, scratch, keys, values } = readTask(f, emission, task, call, base);
     const { sequence, head, rows, rowCount } = record;
-    const groups = f.let('groups', i32.div_u(i32.add(rowCount, plan.tile.rows - 1), plan.tile.rows));
-    const fours = f.let('fours', i32.div_u(i32.add(rowCount, 3), 4));
     f.do(callTo(parts.loadQueries, call, sequence, head, rows, rowCount, scratch.rows, scratch.queries, scratch.end));
     clearBlock(f, emission, scratch.states, scratch.sums, scratch.factors);
     const [count, tile, target] = [f.local('count', 'i32'), f.let('tile', record.tiles), f.local('weightsAt', 'i32')];
     f.for(count, { to: record.tileCount }, () => {
-      const { first, end, low, high, mixed } = readWords(f, tile, layouts.tile, ['first', 'end', 'low', 'high', 'mixed']);
+      const { first, end, low, high, mixed, rowFrom, rowTo } = readWords(f, tile, layouts.tile, ['first', 'end', 'low', 'high', 'mixed', 'rowFrom', 'rowTo']);
       const width = f.let('width', i32.sub(end, first));
       const value = f.let('value', i32.add(values, i32.mul(first, valueRowBytes(plan))));
-      f.do(callTo(parts.scores, call, sequence, head, scratch.queries, panelAt(emission, keys, first), width, groups, scratch.scores));
+      f.comment('the rows that see any of it');
+      f.if(i32.gt_s(rowTo, rowCount), () => {
+        f.set(rowTo, rowCount);
+      });
+      const seeing = f.let('seeing', i32.sub(rowTo, rowFrom));
+      const groups = f.let('groups', i32.div_u(i32.add(seeing, plan.tile.rows - 1), plan.tile.rows));
+      const fours = f.let('fours', i32.div_u(i32.add(seeing, 3), 4));
+      const of = (name: string, start: Local<'i32'>, bytes: number): Local<'i32'> => f.let(name, i32.add(start, i32.mul(rowFrom, bytes)));
+      const ownRows = of('ownRows', rows, 4);
+      const [states, factors, sums] = [of('ownStates', scratch.states, stateWords.bytes), of('ownFactors', scratch.factors, 4), of('ownSums', scratch.sums, valueRowBytes(plan))];
+      f.do(callTo(parts.scores, call, sequence, head, of('ownQueries', scratch.queries, queryRowBytes(plan)), panelAt(emission, keys, first), width, groups, scratch.scores));
       f.set(target, scratch.scores);
       f.if(mixed, () => {
         f.if(i32.eqz(callTo(parts.guard.isFinite, value, width) as ReturnType<typeof word> | ReturnType<typeof callTo<readonly 'i32'[], 'i32'>>), () => {
           f.set(target, scratch.weights);
         });
       });
-      f.do(callTo(parts.weigh, call, sequence, head, rows, rowCount, scratch.end, first, width, low, high, mixed, scratch.scores, target, scratch.states, scratch.factors));
+      f.do(callTo(parts.weigh, call, sequence, head, ownRows, seeing, scratch.end, first, width, low, high, mixed, scratch.scores, target, states, factors));
       f.if(i32.eq(target, scratch.scores), () => {
-        f.do(callTo(parts.values, target, value, width, fours, scratch.factors, scratch.sums));
+        f.do(callTo(parts.values, target, value, width, fours, factors, sums));
       }, () => {
-        f.do(callTo(parts.guard.guarded, scratch.scores, target, value, width, rowCount, fours, scratch.factors, scratch.sums, scratch.values));
+        f.do(callTo(parts.guard.guarded, scratch.scores, target, value, width, seeing, fours, factors, sums, scratch.values));
       });
       f.set(tile, i32.add(tile, layouts.tile.bytes));
     });
