@@ -17,6 +17,7 @@ export { checkFastWeightRequest, fastWeightDTypes } from './fast-weights/request
 export { hiddenDimOf, stateShapes, widthOf } from './fast-weights/state.ts';
 export type { StateSizes } from './fast-weights/state.ts';
 export { finalize, merge, mergeClassOf } from './partial.ts';
+export { unsupported } from './unsupported.ts';
 export { bind, createBinder } from './bind.ts';
 export type { Binder, BinderOptions, BoundCall, BoundKeys, BoundSequence, BoundTable, KeyInputs } from './bind.ts';
 export { checkBlockList } from './validate/block-list.ts';

@@ -1,6 +1,6 @@
 import type { Assessment, AttentionKernel, AttentionRequest, Backend, CallShape, Capabilities, FastWeightKernel, FastWeightRequest, Request } from '@heed/core';
 import { AttentionError, contractVersion } from '@heed/core';
-import { checkNames, checkRequest, type Names } from '@heed/core/compute';
+import { checkNames, checkRequest, unsupported, type Names } from '@heed/core/compute';
 import { createWasmRuntime, type Program, type WasmRuntime, type WasmRuntimeOptions } from '@heed/runtime-wasm';
 import { assess, capabilities } from './assess.ts';
 import type { CallWriter } from './call.ts';
@@ -49,10 +49,7 @@ export class CpuBackend implements Backend {
     if (this.#disposed) throw new AttentionError('disposed', 'The cpu backend is disposed.', 'Create another.');
     if (!isFastWeights(request)) checkRequest(request);
     const assessment = this.assess(request);
-    if (!assessment.supported || isFastWeights(request)) {
-      const refusals = assessment.supported ? [] : assessment.refusals;
-      throw new AttentionError('unsupported', `${refusals.map(({ stage, reason }) => `${stage}: ${reason}`).join('; ')}.`, refusals.map(({ remedy }) => remedy).join(' '));
-    }
+    if (!assessment.supported || isFastWeights(request)) throw unsupported(assessment.supported ? [] : assessment.refusals);
     const kernel = new CpuKernel(this.runtime, request, this.#writers, (gone) => this.#kernels.delete(gone));
     this.#kernels.add(kernel);
     return kernel;

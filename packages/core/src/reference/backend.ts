@@ -5,6 +5,7 @@ import { AttentionError } from '../errors.ts';
 import { transformedWidth } from '../stages/transforms/transform.ts';
 import { ReferenceKernel } from './attention/kernel.ts';
 import { assessFastWeights, prepareFastWeights } from './fast-weights/kernel.ts';
+import { unsupported } from '../unsupported.ts';
 import { createHostRuntime } from './runtime.ts';
 
 const capabilities: Capabilities = Object.freeze({
@@ -72,9 +73,7 @@ class ReferenceBackend implements Backend {
     const attentionRequest = request as AttentionRequest;
     checkRequest(attentionRequest);
     const assessment = this.assess(attentionRequest);
-    if (!assessment.supported) {
-      throw new AttentionError('unsupported', assessment.refusals.map((refusal) => `${refusal.stage}: ${refusal.reason}`).join('; '), assessment.refusals.map((refusal) => refusal.remedy).join(' '));
-    }
+    if (!assessment.supported) throw unsupported(assessment.refusals);
     return new ReferenceKernel(attentionRequest, () => this.#disposed, this.runtime);
   }
 

@@ -5,6 +5,7 @@ import { AttentionError } from '../../errors.ts';
 import { bindFastWeights } from '../../fast-weights/bind.ts';
 import { checkFastWeightRequest } from '../../fast-weights/request.ts';
 import type { HostTensor, Tensor } from '../../tensor.ts';
+import { unsupported } from '../../unsupported.ts';
 import { checkOptions } from '../../validate/options.ts';
 import { denseTensor } from '../dense-tensor.ts';
 import type { Steps } from '../attention/slices.ts';
@@ -37,10 +38,7 @@ export function assessFastWeights(request: FastWeightRequest): Assessment {
 export async function prepareFastWeights(request: FastWeightRequest, runtime?: Runtime): Promise<FastWeightKernel> {
   checkFastWeightRequest(request);
   const assessment = assessFastWeights(request);
-  if (!assessment.supported) {
-    const { refusals } = assessment;
-    throw new AttentionError('unsupported', refusals.map(({ stage, reason }) => `${stage}: ${reason}`).join('; '), refusals.map(({ remedy }) => remedy).join(' '));
-  }
+  if (!assessment.supported) throw unsupported(assessment.refusals);
   return new FastWeightReferenceKernel(request, runtime);
 }
 
