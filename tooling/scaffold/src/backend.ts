@@ -21,11 +21,13 @@ export function addBackend(root: string, names: Names): readonly string[] {
   const folder = `packages/${names.kebab}`;
   const templates = join(import.meta.dirname, '../templates/backend');
   if (existsSync(join(root, folder))) throw new Error(`${folder} exists already. Choose another name.`);
+  // A package my-backend exports createMyBackend, as a package my does.
+  const named = { ...names, pascal: names.pascal.replace(/(?<=.)Backend$/, '') };
   const files = readdirSync(templates, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.template'));
   const written = files.map((file) => {
     const path = file === 'lane.ts.template' ? `tooling/checks/backends/${names.kebab}.ts` : join(folder, file.slice(0, -'.template'.length));
     mkdirSync(dirname(join(root, path)), { recursive: true });
-    writeFileSync(join(root, path), fill(readFileSync(join(templates, file), 'utf8'), names));
+    writeFileSync(join(root, path), fill(readFileSync(join(templates, file), 'utf8'), named));
     return path;
   });
   changeJson(join(root, 'tsconfig.json'), (settings: References) => settings.references.push({ path: folder }));

@@ -1,9 +1,10 @@
 import { spawnSync } from 'node:child_process';
-import { cpSync, mkdtempSync, readFileSync, realpathSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { addBackend } from '../src/backend.ts';
+import { readCommand } from '../src/command.ts';
 import { namesOf } from '../src/names.ts';
 import { addVariant, stages } from '../src/variant.ts';
 
@@ -17,7 +18,8 @@ let copy: string;
 
 beforeAll(() => {
   copy = realpathSync(mkdtempSync(join(tmpdir(), 'heed-scaffold-')));
-  for (const file of ['package.json', 'tsconfig.json', 'tsconfig.base.json']) cpSync(join(root, file), join(copy, file));
+  for (const file of ['package.json', 'tsconfig.json', 'tsconfig.base.json', 'README.md', 'docs']) cpSync(join(root, file), join(copy, file), { recursive: true });
+  mkdirSync(join(copy, 'apps'));
   for (const folder of ['packages/core', 'packages/conformance', 'tooling/checks', 'tooling/tsconfig', 'tooling/vitest', 'tooling/tsup', 'tooling/eslint']) {
     cpSync(join(root, folder), join(copy, folder), { recursive: true, verbatimSymlinks: true, filter: (path) => !/\/(dist|\.types|\.turbo|\.results|\.tarball|consumers)(\/|$)/.test(path.slice(root.length)) });
   }
@@ -36,6 +38,54 @@ function run(folder: string, command: string, ...parameters: readonly string[]):
 test('names are lower-case words joined by hyphens', () => {
   expect(namesOf('my-modifier')).toEqual({ kebab: 'my-modifier', camel: 'myModifier', pascal: 'MyModifier' });
   for (const wrong of ['MyModifier', 'my_modifier', '-x', 'x-', '', 'a b', '../x']) expect(() => namesOf(wrong)).toThrow('lower-case');
+});
+
+test.each(['class', 'new', 'await', 'arguments', 'undefined'])('the name %s is refused: no function can be called that', (word) => {
+  expect(() => namesOf(word)).toThrow('JavaScript reserves');
+  expect(namesOf(`${word}-x`).kebab).toBe(`${word}-x`);
+});
+
+describe('the command line', () => {
+  const command = (...argv: readonly string[]): { readonly status: number | null; readonly stdout: string; readonly stderr: string } =>
+    spawnSync(join(root, 'node_modules/.bin/node'), [join(root, 'tooling/scaffold/src/new.ts'), ...argv, '--root', copy], { encoding: 'utf8' });
+
+  test.each([
+    [['variant', 'masking', 'my-mask'], 'masking'],
+    [['variant', 'my-mask', '--stage', 'masking'], 'masking'],
+    [['variant', '--stage=masking', 'my-mask'], 'masking'],
+    [['variant', 'my-mask'], 'modifier'],
+  ] as const)('%j', (argv, stage) => {
+    expect(readCommand(argv)).toEqual({ kind: 'variant', name: 'my-mask', stage, root: undefined });
+  });
+
+  test.each([
+    [[], 'Say what to add: variant or backend.'],
+    [['table'], "Got 'table'. Expected variant or backend."],
+    [['variant'], 'Say the name of the variant.'],
+    [['variant', 'a', 'b', 'c'], "Got 'a b c'. Expected a stage and a name."],
+    [['variant', 'masking', 'a', '--stage', 'masking'], "Got 'masking a' and --stage. Expected a stage and a name."],
+    [['backend', 'a', 'b'], "Got 'a b'. Expected a name alone."],
+    [['variant', 'colour', 'a'], "Got the stage 'colour'. Expected one of scoring"],
+    [['variant', 'a', '--stage'], '--stage needs a value.'],
+    [['variant', 'a', '--colour'], "Unknown option '--colour'."],
+  ] as const)('%j is refused in one line', (argv, message) => {
+    expect(() => readCommand(argv)).toThrow(message);
+  });
+
+  test('help is given, and what is not understood is said with the usage, never with a stack', () => {
+    for (const help of ['--help', '-h']) expect(command(help)).toMatchObject({ status: 0, stdout: expect.stringContaining('npx -y pnpm@12 new variant [STAGE] NAME') as string });
+    const { status, stderr } = command('variant', 'a', '--colour');
+    expect(status).toBe(2);
+    expect(stderr).toMatch(/^Unknown option '--colour'\.\n\nnpx -y pnpm@12 new variant/);
+    expect(stderr).not.toContain('    at ');
+  });
+
+  test('a new variant is in the documents at once', () => {
+    const { status, stdout, stderr } = command('variant', 'modifier', 'documented-modifier');
+    expect(status, stderr).toBe(0);
+    expect(stdout).toContain('  docs/variants.md\n');
+    expect(readFileSync(join(copy, 'docs/variants.md'), 'utf8')).toMatch(/^\| \[`documentedModifier.*`\]\(\.\.\/packages\/core\/src\/stages\/modifiers\/documented-modifier\.ts\) \| strength · score/m);
+  }, patience);
 });
 
 describe('new variant', () => {
@@ -67,6 +117,7 @@ describe('new variant', () => {
 describe('new backend', () => {
   test('a backend compiles, passes its own test and the whole suite', () => {
     addBackend(copy, namesOf('my-backend'));
+    expect(readFileSync(join(copy, 'packages/my-backend/src/index.ts'), 'utf8')).toContain('export { createMyBackend }');
     symlinkSync(join(copy, 'packages/conformance/node_modules'), join(copy, 'packages/my-backend/node_modules'), 'dir');
     run('packages/my-backend', 'tsc', '-b');
     run('packages/my-backend', 'eslint', '.', '--max-warnings', '0');
