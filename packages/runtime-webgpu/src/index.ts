@@ -1,0 +1,14 @@
+export { createWebGpuRuntime, WebGpuRuntime } from './runtime.ts';
+export type { Dispatch, Machine, WebGpuRuntimeOptions } from './runtime.ts';
+export type { DeviceOptions } from './device.ts';
+export type { BufferOptions } from './buffers.ts';
+export type { Binding, Program, ProgramSource } from './pipelines.ts';
+export { declareBuiltins } from './wgsl/builtins.ts';
+export type { Builtin } from './wgsl/builtins.ts';
+export { WgslLowering } from './wgsl/expression.ts';
+export type { SharedNames, WgslEnvironment } from './wgsl/expression.ts';
+export { f32Literal, identifier, WgslWriter } from './wgsl/writer.ts';
+export { OperationCall, operationCall } from './operations/context.ts';
+export type { ElementShader } from './operations/context.ts';
+export { storageOf } from './operations/storage.ts';
+export type { StorageRow } from './operations/storage.ts';

@@ -1,0 +1,166 @@
+import { AttentionError, elementCount, isHostTensor, type DType, type Tensor } from '@heed/core';
+import type { ProgramSource } from '../pipelines.ts';
+import type { WebGpuRuntime } from '../runtime.ts';
+import { declareBuiltins, type Builtin } from '../wgsl/builtins.ts';
+import { WgslWriter } from '../wgsl/writer.ts';
+import { storageOf } from './storage.ts';
+
+/** A shader with one invocation for each element, or word, of its result. */
+export interface ElementShader {
+  readonly name: string;
+  /** Names of the tensors read, with the type of their elements. */
+  readonly reads: Readonly<Record<string, 'f32' | 'i32' | 'u32'>>;
+  readonly result: 'f32' | 'i32' | 'u32';
+  /** Fields of `parameters` beside `count`, in order. */
+  readonly fields?: readonly (readonly [name: string, type: 'u32' | 'i32' | 'f32'])[];
+  readonly builtins?: Iterable<Builtin>;
+  /** Statements that end with `result[place] = …;`. */
+  readonly body: (writer: WgslWriter) => void;
+}
+
+const lanes = 64;
+
+/** The text of an element shader. */
+export function elementSource({ name, reads, result, fields = [], builtins = [], body }: ElementShader): ProgramSource {
+  const inner = new WgslWriter();
+  body(inner);
+  const writer = new WgslWriter();
+  writer.line(`// ${name}: one invocation for each place of the result`);
+  writer.block('struct Parameters', () => writer.line('count: u32,', ...fields.map(([field, type]) => `${field}: ${type},`)));
+  writer.line('', '@group(0) @binding(0) var<uniform> parameters: Parameters;');
+  Object.entries(reads).forEach(([read, type], index) => writer.line(`@group(0) @binding(${index + 1}) var<storage, read> ${read}: array<${type}>;`));
+  const last = Object.keys(reads).length + 1;
+  writer.line(`@group(0) @binding(${last}) var<storage, read_write> result: array<${result}>;`);
+  for (const code of declareBuiltins(builtins)) writer.line('', code);
+  writer.line('', `@compute @workgroup_size(${lanes})`);
+  writer.block('fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32)', () => {
+    writer.line(`let place = (group.x + group.y * groups.x) * ${lanes}u + local;`);
+    writer.line('if (place >= parameters.count) {', 'return;', '}');
+    writer.line(...inner.toString().trimEnd().split('\n').map((line) => line.trim()));
+  });
+  return { name, code: writer.toString(), bindings: ['uniform', ...Object.keys(reads).map(() => 'read' as const), 'write'] };
+}
+
+/** One call of an operation; what it made on the way is given back when the call is over. */
+export class OperationCall {
+  readonly runtime: WebGpuRuntime;
+  readonly #buffers: GPUBuffer[] = [];
+  readonly #tensors: Tensor[] = [];
+
+  constructor(runtime: WebGpuRuntime) {
+    this.runtime = runtime;
+  }
+
+  /** The tensor's buffer as elements of f32 or i32, converted where it holds another type. */
+  dense(source: Tensor, element: 'f32' | 'i32' = 'f32'): GPUBuffer {
+    const here = this.onDevice(source);
+    if (here.dtype === element) return this.runtime.bufferOf(here);
+    const buffer = this.runtime.acquireBuffer(4 * elementCount(source.shape));
+    this.#buffers.push(buffer);
+    this.convert(here, element, buffer);
+    return buffer;
+  }
+
+  /** The tensor itself, or an upload of a host tensor that lasts as long as the call. */
+  onDevice(source: Tensor): Tensor {
+    if (source.runtime === this.runtime) return source;
+    if (!isHostTensor(source) || source.runtime !== null) throw new AttentionError('foreign-tensor', 'The tensor lives on another runtime.', 'Read it there and upload it here.');
+    const made = this.runtime.upload(source);
+    this.#tensors.push(made);
+    return made;
+  }
+
+  /** Writes the elements of a tensor as another type. */
+  convert(source: Tensor, dtype: DType, target: GPUBuffer): void {
+    this.convertBuffer(this.runtime.bufferOf(source), source.dtype, elementCount(source.shape), dtype, target);
+  }
+
+  /** The same for elements that are no tensor. */
+  convertBuffer(source: GPUBuffer, from: DType, count: number, to: DType, target: GPUBuffer): void {
+    this.run(conversion(from, to), Math.ceil(count / storageOf(to).perWord), [count], [source], target);
+  }
+
+  /** A result that `body` writes as f32 and that is then stored as `dtype`. */
+  store(shape: readonly number[], dtype: DType, write: (target: GPUBuffer) => void): Tensor {
+    const made = this.runtime.tensor(shape, dtype);
+    if (dtype === 'f32') {
+      write(this.runtime.bufferOf(made));
+      return made;
+    }
+    const wide = this.runtime.tensor(shape, 'f32');
+    this.#tensors.push(wide);
+    write(this.runtime.bufferOf(wide));
+    this.convert(wide, dtype, this.runtime.bufferOf(made));
+    return made;
+  }
+
+  /** @param values of the fields, in order; integers, or numbers for f32 fields */
+  run(shader: ElementShader, count: number, values: readonly number[], reads: readonly GPUBuffer[], result: GPUBuffer): void {
+    if (count === 0) return;
+    const words = new Uint32Array(1 + values.length);
+    const floats = new Float32Array(words.buffer);
+    words[0] = count;
+    values.forEach((value, index) => {
+      if (shader.fields?.[index]?.[1] === 'f32') floats[index + 1] = value;
+      else words[index + 1] = value;
+    });
+    const parameters = this.runtime.uniformBuffer(words);
+    this.runtime.submit([{ program: this.runtime.compileNow(elementSource(shader)), buffers: [parameters, ...reads, result], workgroups: Math.ceil(count / lanes) }]);
+    parameters.destroy();
+  }
+
+  end(): void {
+    for (const buffer of this.#buffers.splice(0)) this.runtime.releaseBuffer(buffer);
+    for (const tensor of this.#tensors.splice(0)) this.runtime.release(tensor);
+  }
+}
+
+/** From one dtype to another, one word of the target at a time; floats are rounded to nearest even. */
+function conversion(from: DType, to: DType): ElementShader {
+  const source = storageOf(from);
+  const target = storageOf(to);
+  const load = source.load(`x[element / ${source.perWord}u]`, `(element % ${source.perWord}u)`);
+  const bits = target.kind === 'float' ? `bitcast<u32>(f32(${load}))` : source.kind === 'float' ? `i32(${load})` : load;
+  // Equal types are copied bit by bit: a NaN keeps its payload.
+  const value = from === to && source.perWord === 1 ? 'x[element]' : target.store(bits);
+  return {
+    name: `copy ${from} to ${to}`,
+    reads: { x: 'u32' },
+    result: 'u32',
+    fields: [['elements', 'u32']],
+    builtins: [...source.builtins, ...target.builtins],
+    body: (writer) => {
+      if (target.perWord === 1) {
+        writer.line('let element = place;', `result[place] = ${value};`);
+        return;
+      }
+      writer.line('var word = 0u;');
+      writer.block(`for (var lane = 0u; lane < ${target.perWord}u; lane++)`, () => {
+        writer.line(`let element = min(place * ${target.perWord}u + lane, parameters.elements - 1u);`);
+        writer.line(`word |= ${value} << (${32 / target.perWord}u * lane);`);
+      });
+      writer.line('result[place] = word;');
+    },
+  };
+}
+
+/** Runs an operation; what it needed on the way is given back, also when it throws. */
+export function operationCall<Result>(runtime: WebGpuRuntime, body: (call: OperationCall) => Result): Result {
+  const call = new OperationCall(runtime);
+  try {
+    return body(call);
+  } finally {
+    call.end();
+  }
+}
+
+/** @throws AttentionError `invalid-shape` */
+export function checkShape(what: string, shape: readonly number[], expected: readonly (number | string)[]): void {
+  const fits = shape.length === expected.length && expected.every((size, axis) => typeof size === 'string' || size === shape[axis]);
+  if (!fits) throw new AttentionError('invalid-shape', `${what} has shape [${shape.join(', ')}].`, `Expected [${expected.join(', ')}].`);
+}
+
+/** The last axis as rows. */
+export function rowsOf(shape: readonly number[]): { readonly rows: number; readonly size: number } {
+  return { rows: elementCount(shape.slice(0, -1)), size: shape.at(-1) ?? 1 };
+}

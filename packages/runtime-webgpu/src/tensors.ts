@@ -1,0 +1,143 @@
+import { AttentionError, bytesPerElement, contiguousStrides, elementCount, type AttentionError as AttentionErrorType, type DType, type HostTensor, type Runtime, type Tensor } from '@heed/core';
+import type { BufferPool } from './buffers.ts';
+
+interface Block {
+  readonly buffer: GPUBuffer;
+  /** Ours to give back; a wrapped buffer of the user is not. */
+  readonly owned: boolean;
+  poison?: AttentionErrorType;
+}
+
+/** The tensors of one runtime: each is a buffer of its own, elements packed to words of 32 bits, the first in the low bits. */
+export class TensorStore {
+  readonly #pool: BufferPool;
+  readonly #runtime: Runtime;
+  readonly #blocks = new Map<Tensor, Block>();
+
+  constructor(pool: BufferPool, runtime: Runtime) {
+    this.#pool = pool;
+    this.#runtime = runtime;
+  }
+
+  /** @throws AttentionError `invalid-shape`, `invalid-dtype`, `out-of-memory` */
+  create(shape: readonly number[], dtype: DType): Tensor {
+    const bytes = bytesOf(shape, dtype);
+    return this.#keep(shape, dtype, { buffer: this.#pool.acquire(bytes), owned: true });
+  }
+
+  /** @throws AttentionError `invalid-tensor` for a buffer that is too short or may not be bound */
+  wrap(buffer: GPUBuffer, shape: readonly number[], dtype: DType): Tensor {
+    const bytes = bytesOf(shape, dtype);
+    const needed = 0x80 | 0x4 | 0x8;
+    if (buffer.size < bytes || (buffer.usage & needed) !== needed) {
+      throw new AttentionError('invalid-tensor', `The buffer holds ${buffer.size} bytes with usage ${buffer.usage}; the tensor takes ${bytes}.`, 'Make it long enough, with usage STORAGE, COPY_SRC and COPY_DST.');
+    }
+    return this.#keep(shape, dtype, { buffer, owned: false });
+  }
+
+  /** @throws AttentionError `foreign-tensor`, `disposed` */
+  bufferOf(tensor: Tensor): GPUBuffer {
+    return this.#blockOf(tensor).buffer;
+  }
+
+  /** @throws AttentionError `foreign-tensor`, `disposed` */
+  release(tensor: Tensor): void {
+    const { buffer, owned } = this.#blockOf(tensor);
+    this.#blocks.delete(tensor);
+    if (owned) this.#pool.release(buffer);
+  }
+
+  clear(): void {
+    this.#blocks.clear();
+  }
+
+  poison(tensors: readonly Tensor[], error: AttentionErrorType): void {
+    for (const tensor of tensors) {
+      const block = this.#blocks.get(tensor);
+      if (block !== undefined) block.poison = error;
+    }
+  }
+
+  poisonOf(tensors: readonly Tensor[]): AttentionErrorType | undefined {
+    for (const tensor of tensors) {
+      const poison = this.#blocks.get(tensor)?.poison;
+      if (poison !== undefined) return poison;
+    }
+    return undefined;
+  }
+
+  #keep(shape: readonly number[], dtype: DType, block: Block): Tensor {
+    const tensor: Tensor = Object.freeze({ dtype, shape: Object.freeze([...shape]), strides: Object.freeze([...contiguousStrides(shape)]), runtime: this.#runtime });
+    this.#blocks.set(tensor, block);
+    return tensor;
+  }
+
+  #blockOf(tensor: Tensor): Block {
+    const block = this.#blocks.get(tensor);
+    if (block !== undefined) return block;
+    if (tensor.runtime !== this.#runtime) throw new AttentionError('foreign-tensor', 'The tensor lives on another runtime or on the host.', 'Upload it to this runtime first.');
+    throw new AttentionError('disposed', 'This tensor was released, or its runtime disposed.', 'Keep it until its last use, and release it once.');
+  }
+}
+
+/** Bytes of a dense tensor, whole words. @throws AttentionError `invalid-shape`, `invalid-dtype`, `out-of-memory` */
+function bytesOf(shape: readonly number[], dtype: DType): number {
+  if (shape.some((size) => !Number.isSafeInteger(size) || size < 0)) throw new AttentionError('invalid-shape', `Got shape [${shape.join(', ')}].`, 'Sizes are integers of 0 or more.');
+  const width = (bytesPerElement as Readonly<Record<string, number>>)[dtype];
+  if (width === undefined) throw new AttentionError('invalid-dtype', `Got dtype '${dtype}'.`, `Expected one of ${Object.keys(bytesPerElement).join(', ')}.`);
+  const bytes = elementCount(shape) * width;
+  if (!Number.isSafeInteger(bytes)) throw new AttentionError('out-of-memory', `A tensor [${shape.join(', ')}] of ${dtype} passes 2⁵³ bytes.`, 'Split the work.');
+  return Math.ceil(bytes / 4) * 4;
+}
+
+/** The elements of a strided host tensor, row-major, as the bytes of whole words. */
+export function packedBytes(source: HostTensor): Uint8Array<ArrayBuffer> {
+  const { shape, strides, dtype } = source;
+  const view = source.view();
+  const total = elementCount(shape);
+  const bytes = new Uint8Array(Math.ceil((total * bytesPerElement[dtype]) / 4) * 4);
+  const target = arrayOver(dtype, bytes.buffer, total);
+  if (total === 0) return bytes;
+  let run = 1;
+  let axes = shape.length;
+  while (axes > 0 && (shape[axes - 1] === 1 || strides[axes - 1] === run)) {
+    run *= shape[axes - 1] ?? 1;
+    axes -= 1;
+  }
+  const index = shape.slice(0, axes).map(() => 0);
+  let from = 0;
+  for (let to = 0; to < total; to += run) {
+    if (run === 1) target[to] = view[from] ?? 0;
+    else target.set(view.subarray(from, from + run), to);
+    for (let axis = axes - 1; axis >= 0; axis -= 1) {
+      const next = (index[axis] ?? 0) + 1;
+      from += strides[axis] ?? 0;
+      if (next < (shape[axis] ?? 0)) {
+        index[axis] = next;
+        break;
+      }
+      from -= next * (strides[axis] ?? 0);
+      index[axis] = 0;
+    }
+  }
+  return bytes;
+}
+
+/** Elements of a dtype over bytes that begin at 0. */
+export function arrayOver(dtype: DType, bytes: ArrayBuffer, length: number): ReturnType<HostTensor['view']> {
+  switch (dtype) {
+    case 'f64':
+      return new Float64Array(bytes, 0, length);
+    case 'f32':
+      return new Float32Array(bytes, 0, length);
+    case 'f16':
+    case 'bf16':
+      return new Uint16Array(bytes, 0, length);
+    case 'i32':
+      return new Int32Array(bytes, 0, length);
+    case 'i8':
+      return new Int8Array(bytes, 0, length);
+    case 'u8':
+      return new Uint8Array(bytes, 0, length);
+  }
+}

@@ -1,0 +1,78 @@
+import { AttentionError, evaluate, isHostTensor, reader, type Environment, type Expression, type RowTransform } from '@heed/core';
+import type { BoundCall, BoundTable } from '@heed/core/compute';
+
+/** The part of a call that holds values. */
+export type CallValues = Pick<BoundCall, 'uniforms' | 'tables' | 'heads' | 'keyHeads' | 'headOffset'>;
+
+/** What the host computes in float64 for the kernels: angles of rows. */
+export class HostValues {
+  readonly #call: CallValues;
+  readonly #readers = new Map<string, (index: number) => number>();
+
+  constructor(call: CallValues) {
+    this.#call = call;
+  }
+
+  /** An expression that reads uniforms, tables and perhaps head and batch. */
+  scalar(expression: Expression, place: { readonly head?: number; readonly batch?: number } = {}): number {
+    const { uniforms, heads, keyHeads } = this.#call;
+    const { head = 0, batch = 0 } = place;
+    const environment: Environment = {
+      input: (name) => (name === 'head' ? head : name === 'keyHead' ? Math.floor((head * keyHeads) / heads) : name === 'batch' ? batch : Number.NaN),
+      uniform: (name) => uniforms[name] ?? Number.NaN,
+      table: (name, indices) => this.element(name, indices),
+      queryTable: () => Number.NaN,
+      random: () => Number.NaN,
+    };
+    return evaluate(expression, environment);
+  }
+
+  element(name: string, indices: readonly number[]): number {
+    const table = this.#call.tables[name];
+    if (table === undefined) throw new AttentionError('missing-table', `Table '${name}' is not bound.`, `Pass it in { tables: { '${name}': … } }.`);
+    return this.#reader(name, table)(indices.reduce((sum, index, axis) => sum + index * (table.strides[axis] ?? 0), 0));
+  }
+
+  #reader(name: string, { tensor }: BoundTable): (index: number) => number {
+    const known = this.#readers.get(name);
+    if (known !== undefined) return known;
+    if (!isHostTensor(tensor)) throw new AttentionError('foreign-tensor', `Table '${name}' lives where the host cannot see it.`, 'Read it to the host first.');
+    const read = reader(tensor.dtype, tensor.view());
+    this.#readers.set(name, read);
+    return read;
+  }
+
+  /**
+   * Cosines and sines of a row transform, by row: [rows][2][width] of a rotation, the sines signed for each channel's partner; [rows][2] of a cosine map.
+   * Null for a transform that needs none. Angles are float64 (L3: positions may be large).
+   */
+  turns(transform: RowTransform, dim: number, positions: ArrayLike<number>): Float32Array | null {
+    if (transform.kind === 'featureMap' && transform.map.rule === 'cosformer') {
+      const horizon = this.scalar(transform.map.horizon);
+      return Float32Array.from({ length: positions.length * 2 }, (_, place) => {
+        const angle = (Math.PI * (positions[place >> 1] ?? 0)) / (2 * horizon);
+        return place % 2 === 0 ? Math.cos(angle) : Math.sin(angle);
+      });
+    }
+    if (transform.kind !== 'rope') return null;
+    const width = transform.width ?? dim;
+    const base = this.scalar(transform.base);
+    const magnitude = this.scalar(transform.magnitude);
+    const { frequencies } = transform;
+    const speeds = Float64Array.from({ length: width / 2 }, (_, pair) => (frequencies === null ? base ** ((-2 * pair) / width) : this.element(frequencies, [pair])));
+    const result = new Float32Array(positions.length * 2 * width);
+    for (let row = 0; row < positions.length; row += 1) {
+      const start = row * 2 * width;
+      speeds.forEach((speed, pair) => {
+        const angle = (positions[row] ?? 0) * speed;
+        const [cos, sin] = [magnitude * Math.cos(angle), magnitude * Math.sin(angle)];
+        const [first, second] = transform.pairing === 'half' ? [pair, pair + width / 2] : [2 * pair, 2 * pair + 1];
+        result[start + first] = cos;
+        result[start + second] = cos;
+        result[start + width + first] = -sin;
+        result[start + width + second] = sin;
+      });
+    }
+    return result;
+  }
+}

@@ -1,0 +1,2 @@
+export { createWebGpuBackend, WebGpuBackend } from './backend.ts';
+export type { WebGpuBackendOptions } from './backend.ts';

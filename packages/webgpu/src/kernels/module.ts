@@ -1,0 +1,143 @@
+import type { AttentionVariant, InputName, QueryTableRead, Random, TableRead } from '@heed/core';
+import { declareBuiltins, identifier, WgslLowering, WgslWriter, type Builtin, type ProgramSource, type WgslEnvironment } from '@heed/runtime-webgpu';
+import { parameterFields } from '../parameters.ts';
+import type { Plan } from '../plan.ts';
+import { sequenceFields } from '../records.ts';
+
+/** A storage binding: its name, its elements, and whether it is written. */
+export interface StorageBinding {
+  readonly name: string;
+  readonly element: 'f32' | 'i32' | 'u32';
+  readonly write?: boolean;
+  readonly comment: string;
+}
+
+export interface ModuleOptions {
+  readonly name: string;
+  readonly header: readonly string[];
+  readonly variant: AttentionVariant;
+  readonly plan: Plan;
+  readonly bindings: readonly StorageBinding[];
+  readonly invocations: number;
+  /** Query tables are read, of rows that stand in the binding `query`. */
+  readonly queryTables: readonly string[];
+  /** Statements of `main` after the task was found. */
+  readonly body: (kernel: KernelBody) => void;
+  /** Declarations at module level: workgroup memory and functions. */
+  readonly declarations?: readonly string[];
+}
+
+/** Where statements and expressions of a kernel are written. */
+export interface KernelBody {
+  readonly writer: WgslWriter;
+  readonly builtins: Set<Builtin>;
+  /** Writes expressions, reading inputs by the names of their locals; `names` gives those that differ. */
+  readonly lowering: (names?: Readonly<Partial<Record<InputName, string>>>) => WgslLowering;
+}
+
+/** What inputs of expressions are called in kernels. */
+const localNames: Readonly<Record<InputName, string>> = {
+  score: 'score',
+  weight: 'weight',
+  value: 'element',
+  output: 'aggregated',
+  queryElement: 'queryElement',
+  keyElement: 'keyElement',
+  element: 'element',
+  batch: 'sequence.batch',
+  head: 'head',
+  keyHead: 'keyHead',
+  queryIndex: 'queryIndex',
+  keyIndex: 'keyIndex',
+  queryPosition: 'queryPosition',
+  keyPosition: 'keyPosition',
+  queryLength: 'sequence.queryLength',
+  keyLength: 'sequence.totalKeyLength',
+  channel: 'channel',
+  index: 'index',
+  position: 'position',
+};
+
+/** A whole shader: parameters, bindings, sequences, tables, builtins, and `main`, in which `task` is the number of this workgroup's task. */
+export function moduleOf(options: ModuleOptions): ProgramSource {
+  const { name, header, variant, plan, bindings, invocations, declarations = [] } = options;
+  const builtins = new Set<Builtin>();
+  const shared = { builtins, locals: 0 };
+  const main = new WgslWriter();
+  const environment = (names: Readonly<Partial<Record<InputName, string>>>): WgslEnvironment => ({
+    input: (input) => names[input] ?? localNames[input],
+    uniform: (uniform) => `parameters.${identifier('uniform', uniform)}`,
+    table: ({ name: table }: TableRead, indices) => `${identifier('table', table)}(${indices.join(', ')})`,
+    queryTable: ({ name: table }: QueryTableRead, row) => `${identifier('queryTable', table)}(queryAt, head, ${row})`,
+    random: (node: Random) => {
+      builtins.add('unitInterval').add('threefry');
+      const key = plan.streams.findIndex(([seed, stream]) => seed === node.seed && stream === node.stream);
+      return `unitInterval(threefry(randomKey${key}, vec2<u32>(bitcast<u32>(queryPosition), bitcast<u32>(keyPosition))).x)`;
+    },
+  });
+  main.line(`@compute @workgroup_size(${invocations})`);
+  main.block('fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32)', () => {
+    main.line('let task = parameters.firstTask + group.x + group.y * groups.x;');
+    main.block('if (task >= parameters.endTask)', () => main.line('return;'));
+    options.body({ writer: main, builtins, lowering: (names = {}) => new WgslLowering(main, environment(names), shared) });
+  });
+  if (Object.values(variant.tables).some(({ type }) => type === 'f32')) builtins.add('finite');
+  const writer = new WgslWriter();
+  writer.line(...header.map((line) => `// ${line}`), '');
+  writeParameters(writer, variant);
+  writer.line('', '@group(0) @binding(0) var<uniform> parameters: Parameters;');
+  bindings.forEach(({ name: binding, element, write = false, comment }, index) => {
+    writer.line(`@group(0) @binding(${index + 1}) var<storage, ${write ? 'read_write' : 'read'}> ${binding}: array<${element}>;  // ${comment}`);
+  });
+  writer.line('', '// A score from here down counts as −∞; what the mask forbids is exactly here.', 'const lowest = -1.0e30f;', '');
+  writeSequences(writer);
+  writeTables(writer, variant, plan, options.queryTables);
+  for (const code of declareBuiltins(builtins)) writer.line('', code);
+  if (declarations.length > 0) writer.line('', ...declarations);
+  return { name, code: `${writer.toString()}\n${main.toString()}`, bindings: ['uniform', ...bindings.map(({ write = false }) => (write ? ('write' as const) : ('read' as const)))] };
+}
+
+function writeParameters(writer: WgslWriter, variant: AttentionVariant): void {
+  writer.block('struct Parameters', () => {
+    for (const { name, type, comment } of parameterFields(variant)) writer.line(`${name}: ${type},${comment === undefined ? '' : `  // ${comment}`}`);
+  });
+}
+
+function writeSequences(writer: WgslWriter): void {
+  writer.block('struct Sequence', () => writer.line(...sequenceFields.map((field) => `${field}: i32,`)));
+  writer.line('');
+  writer.block('fn sequenceAt(index: i32) -> Sequence', () => {
+    writer.line(`let at = parameters.sequencesAt + ${sequenceFields.length}u * u32(index);`);
+    writer.line(`return Sequence(${sequenceFields.map((_, place) => `integers[at + ${place}u]`).join(', ')});`);
+  });
+  writer.line('', '// Position of a row (L3): from a list, or counted from the offset.');
+  writer.block('fn positionAt(list: i32, offset: i32, index: i32) -> i32', () => {
+    writer.block('if (list < 0)', () => writer.line('return offset + index;'));
+    writer.line('return integers[u32(list + index)];');
+  });
+}
+
+/** Reads of one element of each table, and products of the query row with a row of a table. */
+function writeTables(writer: WgslWriter, variant: AttentionVariant, { scoreDim }: Plan, queryTables: readonly string[]): void {
+  for (const [name, { type, axes }] of Object.entries(variant.tables)) {
+    const table = identifier('table', name);
+    const indices = axes.map((_, axis) => `i${axis}: i32`).join(', ');
+    const place = ['parameters.' + `${table}_at`, ...(axes.length === 0 ? [] : [`u32(${axes.map((_, axis) => `i${axis} * parameters.${table}_step${axis}`).join(' + ')})`])].join(' + ');
+    writer.line('', `// ${name} [${axes.join(', ')}]`);
+    writer.block(`fn ${table}(${indices}) -> ${type}`, () => {
+      const word = `tables[${place}]`;
+      writer.line(`return ${type === 'f32' ? `finite(${word})` : type === 'i32' ? `bitcast<i32>(${word})` : `${word} != 0u`};`);
+    });
+  }
+  for (const name of queryTables) {
+    const axes = variant.tables[name]?.axes.length ?? 2;
+    writer.line('', `// The query row times a row of ${name}.`);
+    writer.block(`fn ${identifier('queryTable', name)}(queryAt: u32, head: i32, row: i32) -> f32`, () => {
+      writer.line('var sum = 0.0f;');
+      writer.block(`for (var channel = 0i; channel < ${scoreDim}i; channel++)`, () => {
+        writer.line(`sum = fma(query[queryAt + u32(channel)], ${identifier('table', name)}(${axes === 3 ? 'head, ' : ''}row, channel), sum);`);
+      });
+      writer.line('return sum;');
+    });
+  }
+}
