@@ -5,6 +5,8 @@ import { dirname, join } from 'node:path';
 export interface Counts {
   readonly passed: number;
   readonly failed: number;
+  /** What the test command should say though nothing failed. */
+  readonly note?: string;
 }
 
 /** Where the script `task` of the package in `folder` leaves its counts. */
@@ -25,7 +27,8 @@ export function readCounts(folder: string, task: string): Counts | undefined {
   const parsed: unknown = JSON.parse(readFileSync(file, 'utf8'));
   if (typeof parsed !== 'object' || parsed === null || !('passed' in parsed) || !('failed' in parsed)) return undefined;
   const { passed, failed } = parsed;
-  return Number.isInteger(passed) && Number.isInteger(failed) ? { passed: passed as number, failed: failed as number } : undefined;
+  const note = 'note' in parsed && typeof parsed.note === 'string' ? { note: parsed.note } : {};
+  return Number.isInteger(passed) && Number.isInteger(failed) ? { passed: passed as number, failed: failed as number, ...note } : undefined;
 }
 
 /** A named check and what is wrong, if anything. */
@@ -35,11 +38,11 @@ export interface Finding {
 }
 
 /** Prints what is wrong, leaves the counts of `task` and sets the exit code: how a script of this folder ends. */
-export function conclude(folder: string, task: string, findings: readonly Finding[]): void {
+export function conclude(folder: string, task: string, findings: readonly Finding[], note?: string): void {
   const failed = findings.filter(({ problems }) => problems.length > 0);
   for (const { check, problems } of failed) console.error(`${check}\n${problems.map((problem) => `  ${problem.replaceAll('\n', '\n  ')}`).join('\n')}`);
   const counts = { passed: findings.length - failed.length, failed: failed.length };
-  writeCounts(folder, task, counts);
-  console.log(`${task}: ${counts.passed} passed, ${counts.failed} failed`);
+  writeCounts(folder, task, note === undefined ? counts : { ...counts, note });
+  console.log(`${task}: ${counts.passed} passed, ${counts.failed} failed${note === undefined ? '' : `\n${note}`}`);
   if (failed.length > 0) process.exitCode = 1;
 }

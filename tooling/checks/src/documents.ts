@@ -5,6 +5,7 @@ import { laws } from '@heed/conformance';
 import { errorCodes } from '@heed/core';
 import { conclude, type Finding } from './counts.ts';
 import { conformanceReports, generatedDocuments } from './generated.ts';
+import { staleDocuments } from './stale-documents.ts';
 import { root } from './workspace.ts';
 
 /**
@@ -61,13 +62,13 @@ function decisionProblems(): readonly string[] {
   return readdirSync(join(root, 'docs/decisions')).filter((file) => file !== 'README.md' && !list.includes(`(${file})`)).map((file) => `docs/decisions/README.md does not list ${file}`);
 }
 
-const stale = generatedDocuments().filter(({ before, after }) => before !== after).map(({ path }) => `${path} is not what the code and the reports say: run \`npx -y pnpm@12 tables\``);
+const { problems: tableProblems, notes } = staleDocuments(generatedDocuments(), (process.env.CI ?? '') !== '');
 const findings: readonly Finding[] = [
   { check: 'the first example', problems: exampleProblems() },
   { check: 'links', problems: linkProblems() },
   { check: 'error codes', problems: errorProblems() },
   { check: 'laws', problems: lawProblems() },
   { check: 'decisions', problems: decisionProblems() },
-  { check: 'generated tables', problems: conformanceReports().length === 0 ? ['no conformance lane has left a report'] : stale },
+  { check: 'generated tables', problems: conformanceReports().length === 0 ? ['no conformance lane has left a report'] : tableProblems },
 ];
-conclude(folder, 'documents', findings);
+conclude(folder, 'documents', findings, notes.length === 0 ? undefined : notes.join('\n'));

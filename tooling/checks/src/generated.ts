@@ -12,6 +12,8 @@ export interface GeneratedDocument {
   readonly path: string;
   readonly before: string;
   readonly after: string;
+  /** It holds what the conformance lanes reported, so it can be written only after they ran. */
+  readonly fromReports: boolean;
 }
 
 /**
@@ -33,7 +35,7 @@ export function generatedDocuments(): readonly GeneratedDocument[] {
       const part = parts[name];
       return part === undefined ? whole : `${start}\n${part}\n${end}`;
     });
-    return { path, before, after };
+    return { path, before, after, fromReports: before.includes('<!-- generated: support -->') };
   });
 }
 

@@ -42,7 +42,7 @@ function countsOf(folder: string, { leavesCounts, script }: Lane, task: Task | u
   const counts = task === undefined ? undefined : readCounts(folder, script);
   if (counts === undefined) return { passed: 0, failed: 1 };
   const proved = succeeded && counts.passed + counts.failed > 0;
-  return proved ? counts : { passed: counts.passed, failed: Math.max(1, counts.failed) };
+  return proved ? counts : { ...counts, failed: Math.max(1, counts.failed) };
 }
 
 function noteOf(task: Task | undefined): string {
@@ -60,6 +60,7 @@ const runs = [runTurbo(scripts(false), '100%', environment), runTurbo(scripts(tr
 const tasks = runs.flatMap((run) => run.tasks);
 
 const total = { passed: 0, failed: 0 };
+const notes: string[] = [];
 for (const lane of lanes) {
   const inLane = packages.filter(({ manifest }) => manifest.scripts?.[lane.script] !== undefined);
   if (inLane.length === 0) {
@@ -68,15 +69,17 @@ for (const lane of lanes) {
   }
   for (const { folder, manifest } of inLane) {
     const task = tasks.find((candidate) => candidate.task === lane.script && candidate.package === manifest.name);
-    const { passed, failed } = countsOf(folder, lane, task);
+    const { passed, failed, note } = countsOf(folder, lane, task);
     total.passed += passed;
     total.failed += failed;
     const counted = `${String(passed).padStart(6)} passed ${String(failed).padStart(4)} failed`;
     console.log(`${lane.script.padEnd(18)} ${manifest.name.padEnd(22)} ${counted}   ${noteOf(task)}`);
+    if (note !== undefined) notes.push(note);
   }
 }
 // Turbo's own word counts too: it may fail without a task to blame.
 if (total.failed === 0 && runs.some(({ status }) => status !== 0)) total.failed = 1;
+for (const note of notes) console.log(note);
 console.log(`${((performance.now() - started) / 1000).toFixed(0)} s`);
 console.log(`${total.passed} passed, ${total.failed} failed`);
 process.exitCode = total.failed === 0 ? 0 : 1;

@@ -9,8 +9,9 @@ const repository = resolve(import.meta.dirname, '../../..');
 
 const nextSteps: Readonly<Record<'variant' | 'backend', string>> = {
   variant: `Now write the formula and its test, then:
+  npx -y pnpm@12 tables     puts its description into docs/variants.md
   npx -y pnpm@12 test       judges it on every backend
-  npx -y pnpm@12 tables     puts its description into docs/variants.md, and its row into README.md from the reports of test`,
+  npx -y pnpm@12 tables     puts its row into README.md, from the reports of test`,
   backend: `Now:
   npx -y pnpm@12 install    links the package
   npx -y pnpm@12 test       judges it
