@@ -106,17 +106,28 @@ export function parseArguments(argv: readonly string[]): Arguments {
   };
 }
 
+const text = { type: 'string' } as const;
+const list = { type: 'string', multiple: true } as const;
+const options = { help: { type: 'boolean', short: 'h' }, suite: text, model: text, config: text, tensors: text, tokens: text, decode: text, batch: text, only: list, dtype: text, backend: list, peer: list, threads: text, seconds: text, json: text } as const;
+
+/** Not strict, so that what is wrong is said in the bench's words; then nothing is left that a strict reading would refuse. */
 function read(argv: readonly string[]): { readonly values: Partial<Values> } {
   // Package managers pass a lone "--" on.
   const args = argv[0] === '--' ? argv.slice(1) : [...argv];
-  const text = { type: 'string' } as const;
-  const list = { type: 'string', multiple: true } as const;
-  const options = { help: { type: 'boolean', short: 'h' }, suite: text, model: text, config: text, tensors: text, tokens: text, decode: text, batch: text, only: list, dtype: text, backend: list, peer: list, threads: text, seconds: text, json: text } as const;
-  try {
-    return parseArgs({ args, options, strict: true, allowPositionals: false });
-  } catch (cause) {
-    throw new AttentionError('invalid-argument', cause instanceof Error ? cause.message : String(cause), 'Run with --help to see every option.', { cause });
-  }
+  const { tokens } = parseArgs({ args, options, strict: false, allowPositionals: true, tokens: true });
+  const clean = tokens.map((token) => {
+    if (token.kind !== 'option') throw refused(`Got '${token.kind === 'positional' ? token.value : '--'}', which belongs to no option.`);
+    const known: { readonly type: 'string' | 'boolean' } | undefined = Object.hasOwn(options, token.name) ? options[token.name as keyof typeof options] : undefined;
+    if (known === undefined) throw refused(`There is no option '${token.rawName}'.`);
+    if (known.type === 'string' && (token.value ?? '') === '') throw refused(`${token.rawName} has no value.`);
+    if (known.type === 'boolean' && token.value !== undefined) throw refused(`${token.rawName} is '${token.value}'; it takes no value.`);
+    return token.value === undefined ? `--${token.name}` : `--${token.name}=${token.value}`;
+  });
+  return parseArgs({ args: clean, options, strict: true });
+}
+
+function refused(problem: string): AttentionError {
+  return new AttentionError('invalid-argument', problem, 'Run with --help to see every option.');
 }
 
 interface Values {
@@ -145,5 +156,5 @@ function integer(name: string, text: string | undefined, least: number): number 
 }
 
 function invalid(name: string, got: string | undefined, expected: string): AttentionError {
-  return new AttentionError('invalid-argument', `--${name} is '${got ?? ''}'; expected ${expected}.`, 'Run with --help to see every option.');
+  return refused(`--${name} is '${got ?? ''}'; expected ${expected}.`);
 }

@@ -38,20 +38,21 @@ const architectures: ReadonlyMap<string, (config: Fields) => Omit<Model, 'name'>
  *
  * @param text the content of config.json
  * @param name what to call the model
+ * @param path where the file is, for messages
  * @throws AttentionError `invalid-file` for broken JSON or a field of the wrong kind, `unsupported` for another architecture
  */
-export function parseConfig(text: string, name: string): Model {
+export function parseConfig(text: string, name: string, path: string): Model {
   let parsed: unknown;
   try {
     parsed = JSON.parse(text);
   } catch (cause) {
-    throw new AttentionError('invalid-file', `${name} is not JSON.`, 'Pass the config.json that is published with the weights.', { cause });
+    throw new AttentionError('invalid-file', `${path} is not JSON: ${cause instanceof Error ? cause.message : String(cause)}.`, 'Pass the config.json that is published with the weights.', { cause });
   }
-  const config = new Fields(parsed, name);
+  const config = new Fields(parsed, path);
   const type = config.text('model_type');
   const read = architectures.get(type);
   if (read === undefined) {
-    throw new AttentionError('unsupported', `${name} has model_type '${type}'.`, `Known: ${[...architectures.keys()].join(', ')}.`);
+    throw new AttentionError('unsupported', `${path} has model_type '${type}'.`, `Known: ${[...architectures.keys()].join(', ')}.`);
   }
   return { name, ...read(config) };
 }

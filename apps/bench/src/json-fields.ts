@@ -95,7 +95,7 @@ function isListOf(value: unknown, accepts: (item: unknown) => boolean): boolean 
 
 /** The error for a field that is not what it must be. */
 export function unexpected(where: string, got: unknown, expected: string): AttentionError {
-  const text = (JSON.stringify(got) as string | undefined) ?? 'nothing';
+  const text = (JSON.stringify(got) as string | undefined) ?? 'missing';
   const shown = text.length > 60 ? `${text.slice(0, 60)}…` : text;
   return new AttentionError('invalid-file', `${where} is ${shown}; expected ${expected}.`, 'Pass the config.json that is published with the weights.');
 }

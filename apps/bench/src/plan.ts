@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
-import { AttentionError } from '@heed/core';
+import { AttentionError, isAttentionError } from '@heed/core';
 import type { Arguments } from './arguments.ts';
 import { parseConfig } from './config.ts';
 import type { Inputs } from './inputs.ts';
@@ -36,13 +36,24 @@ async function everything(asked: Arguments): Promise<Work> {
   if (suite !== 'model') return { subject: { name: `suite ${suite}`, tokens: null, decode: 0, batch, dtype }, workloads: suiteWorkloads(suite, batch, dtype), recorded: new Map() };
   const model = await chosenModel(asked);
   if (asked.tensors !== null) {
-    const { workload, inputs } = recordedCall(await readRecorded(asked.tensors), model, asked.dtype);
+    const { workload, inputs } = await namingFile(asked.tensors, async (path) => recordedCall(await readRecorded(path), model, asked.dtype));
     const name = `${basename(asked.tensors)}${model === null ? '' : ` in ${model.name}`}`;
     return { subject: { name, tokens: workload.keyLength, decode: 0, batch: workload.batch, dtype: workload.dtype }, workloads: [workload], recorded: new Map([[workload.id, inputs]]) };
   }
   const named = model ?? preset('gpt2');
   const run = modelRun(named, { ...asked, dtype });
   return { subject: { name: named.name, ...run }, workloads: modelWorkloads(named, run), recorded: new Map() };
+}
+
+/** Errors of the work begin with the path. */
+async function namingFile<T>(path: string, work: (path: string) => Promise<T>): Promise<T> {
+  try {
+    return await work(path);
+  } catch (error) {
+    if (!isAttentionError(error)) throw error;
+    const { code, message, hint } = error;
+    throw new AttentionError(code, `${path}: ${message.endsWith(` ${hint}`) ? message.slice(0, -hint.length - 1) : message}`, hint, { cause: error });
+  }
 }
 
 /** The model that was named; null when none was. */
@@ -55,7 +66,7 @@ async function chosenModel({ model, config }: Arguments): Promise<Model | null> 
     throw new AttentionError('invalid-file', `Cannot read ${config}.`, 'Check the path and its permissions.', { cause });
   }
   // A config.json is named after the folder of its checkpoint.
-  return parseConfig(text, basename(config) === 'config.json' ? basename(dirname(resolve(config))) : basename(config, '.json'));
+  return parseConfig(text, basename(config) === 'config.json' ? basename(dirname(resolve(config))) : basename(config, '.json'), config);
 }
 
 function preset(name: string): Model {

@@ -184,7 +184,7 @@ export async function openSafetensors(path: string): Promise<SafetensorsFile> {
   try {
     file = await open(path, 'r');
   } catch (cause) {
-    throw new AttentionError('invalid-file', `Cannot open ${path}.`, 'Check the path and its permissions.', { cause });
+    throw new AttentionError('invalid-file', 'The file cannot be opened.', 'Check the path and its permissions.', { cause });
   }
   try {
     const { size } = await file.stat();

@@ -10,6 +10,7 @@ export function renderTable(report: Report): string {
     ...report.competitors.map(({ name, about }) => `${name}: ${about}`),
     '',
     ...columns([header, ...report.workloads.flatMap((workload) => workloadRows(report, workload.id, workload.phase === 'curve' ? 1 : workload.layer.count))]),
+    legend,
     '',
     ...columns(totalRows(report)),
     '',
@@ -23,6 +24,8 @@ export function subjectTitle({ subject }: Pick<Report, 'subject'>): string {
 }
 
 const header: readonly string[] = ['workload', 'by', 'median', 'min … max', 'GFLOP/s', 'GB/s', 'of limit', 'prepared', 'memory', 'error / tolerance', 'than peer'];
+
+const legend = '×12: twelve layers make this call. error / tolerance: the worst error as a share of what the conformance suite allows, and in brackets as it is.';
 
 function workloadRows(report: Report, id: string, count: number): readonly (readonly string[])[] {
   return report.outcomes

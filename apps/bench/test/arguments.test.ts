@@ -1,4 +1,6 @@
-import { availableParallelism } from 'node:os';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { isAttentionError } from '@heed/core';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
@@ -46,6 +48,16 @@ describe('the command line', () => {
     expect(codeOf(argv)).toBe('invalid-argument');
   });
 
+  test.each([
+    [['--tokens', '-3'], "--tokens is '-3'; expected an integer of 1 or more."],
+    [['--nothing'], "There is no option '--nothing'."],
+    [['gpt2'], "Got 'gpt2', which belongs to no option."],
+    [['--model'], '--model has no value.'],
+    [['--help=yes'], "--help is 'yes'; it takes no value."],
+  ])('says in its own words what is wrong with %j', (argv, message) => {
+    expect(() => parseArguments(argv)).toThrow(new RegExp(`^${message.replaceAll('.', '\\.')} Run with --help to see every option\\.$`));
+  });
+
   test('is read or refused with a typed error, whatever it holds', () => {
     const word = fc.oneof(fc.string(), fc.constantFrom('--model', '--tokens', '--suite', '--', '-h', '--json', '7'));
     fc.assert(fc.property(fc.array(word, { maxLength: 5 }), (argv) => { expect(['none', 'invalid-argument']).toContain(codeOf(argv)); }));
@@ -69,4 +81,17 @@ test('only the calls whose id has the text are planned, and a text that none has
   const { workloads } = await plannedWork(parseArguments(['--suite', 'cpu', '--only', 'decode?', '--only', 'small?']));
   expect(workloads.map(({ id }) => id.split('?')[0])).toEqual(['decode', 'small']);
   await expect(plannedWork(parseArguments(['--suite', 'cpu', '--only', 'nothing']))).rejects.toThrow(/--only/);
+});
+
+test('what is wrong with recorded tensors is said with the path of their file, once', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'heed-bench-'));
+  try {
+    const path = join(folder, 'short.safetensors');
+    await writeFile(path, 'abc');
+    await expect(plannedWork(parseArguments(['--tensors', path]))).rejects.toThrow(`${path}: Not a safetensors file. The file ends after 3 bytes`);
+    const absent = join(folder, 'absent.safetensors');
+    await expect(plannedWork(parseArguments(['--tensors', absent]))).rejects.toThrow(new RegExp(`^(?:(?!absent).)*absent\\.safetensors(?:(?!absent).)*$`));
+  } finally {
+    await rm(folder, { recursive: true });
+  }
 });

@@ -18,12 +18,12 @@ const published: Readonly<Record<string, unknown>> = {
 };
 
 function read(config: unknown): ReturnType<typeof parseConfig> {
-  return parseConfig(JSON.stringify(config), 'config.json');
+  return parseConfig(JSON.stringify(config), 'small', 'some/config.json');
 }
 
 function codeOf(text: string): string {
   try {
-    parseConfig(text, 'config.json');
+    parseConfig(text, 'small', 'some/config.json');
   } catch (error) {
     if (isAttentionError(error)) return error.code;
     throw error;
@@ -32,7 +32,7 @@ function codeOf(text: string): string {
 }
 
 test.each(models.map(({ name }) => name))('the published file of %s gives the preset', (name) => {
-  expect(parseConfig(JSON.stringify(published[name]), name)).toEqual(models.find((model) => model.name === name));
+  expect(parseConfig(JSON.stringify(published[name]), name, 'config.json')).toEqual(models.find((model) => model.name === name));
 });
 
 describe('a decoder', () => {
@@ -94,6 +94,11 @@ describe('a broken file', () => {
     expect(codeOf('')).toBe('invalid-file');
   });
 
+  test('is named by its path, with what its parser says or what is missing', () => {
+    expect(() => parseConfig('{"model_type": "gpt2",', 'small', 'some/config.json')).toThrow(/^some\/config\.json is not JSON: .*JSON/);
+    expect(() => read({ ...llama, num_attention_heads: undefined })).toThrow(/^some\/config\.json: num_attention_heads is missing; expected an integer/);
+  });
+
   test('of another architecture is refused as unsupported', () => {
     expect(codeOf('{"model_type": "mamba2"}')).toBe('unsupported');
     expect(codeOf(JSON.stringify({ ...llama, model_type: 'gpt_oss', num_key_value_heads: 4, layer_types: ['full_attention', 'chunked_attention'] }))).toBe('unsupported');
@@ -110,7 +115,7 @@ describe('a broken file', () => {
         const text = JSON.stringify({ ...base, ...changes, model_type: type });
         const code = codeOf(text);
         expect(['none', 'invalid-file', 'unsupported']).toContain(code);
-        if (code === 'none') for (const { count, heads, keyHeads, scale } of parseConfig(text, 'x').layers) expect(count > 0 && heads % keyHeads === 0 && scale > 0).toBe(true);
+        if (code === 'none') for (const { count, heads, keyHeads, scale } of parseConfig(text, 'x', 'x.json').layers) expect(count > 0 && heads % keyHeads === 0 && scale > 0).toBe(true);
       }),
       { numRuns: 500 },
     );

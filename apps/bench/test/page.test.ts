@@ -119,4 +119,5 @@ test('a template escapes texts and puts markup in as it is', () => {
 test('the table names every workload, time, refusal and total', () => {
   const text = renderTable(report(workloads, [...timed.slice(0, -1), outcome('model/c', 'theirs', 'peer', null)]));
   for (const part of ['model/p ×3', 'model/d ×3', 'model/c', 'too slow', '4× theirs', 'whole model', '3 ms', '63 ms', 'A processor']) expect(text).toContain(part);
+  expect(text).toMatch(/^×12: twelve layers make this call\. error \/ tolerance: .*$/m);
 });
