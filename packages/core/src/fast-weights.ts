@@ -5,6 +5,8 @@ import { print } from './expression/print.ts';
 import { checkExpression, write } from './expression/scope.ts';
 import { AttentionError } from './errors.ts';
 import type { FastWeightRule, FastWeightStep, GradientRule } from './fast-weights/rule.ts';
+import { show } from './show.ts';
+import { given } from './stages/arguments.ts';
 import type { RowTransform } from './stages/transforms/transform.ts';
 import { expressionsOf, printTransform } from './variant.ts';
 
@@ -50,7 +52,9 @@ export interface FastWeightOptions {
  * @throws AttentionError `invalid-variant`, `invalid-argument`, `invalid-uniform`
  */
 export function fastWeights(options: FastWeightOptions): FastWeightVariant {
-  const { rule, transformQuery = [], transformKey = [], rowSum = false } = options;
+  const { rule, transformQuery = [], transformKey = [], rowSum = false } = given(options);
+  const named: unknown = rule;
+  if (typeof named !== 'object' || named === null || !('kind' in named)) throw new AttentionError('invalid-variant', `fastWeights got the rule ${show(rule)}.`, 'Pass what a rule returns, such as deltaRule().');
   if (rule.kind !== 'recurrent') refuseOptions(rule.name, { scale: options.scale !== undefined, rowSum: rowSum !== false });
   else if (rowSum !== false && rule.steps.some(({ step }) => step === 'remove')) {
     throw new AttentionError('invalid-variant', `The rule '${rule.name}' removes what it recalls, so its weights have no row sum.`, 'Leave rowSum out.');

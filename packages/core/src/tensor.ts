@@ -103,7 +103,7 @@ export interface TensorOptions {
 }
 
 /**
- * Wraps an array of the host, without a copy.
+ * Wraps an array of the host, without a copy. The array may be longer than shape and strides need: what lies past the last element is never read or written.
  *
  * @param data  the elements; plain numbers are stored as f32
  * @param shape sizes, [batch, heads, length, dim] for query, key and value
@@ -155,14 +155,14 @@ export function layoutStrides(shape: readonly number[], layout: Layout): readonl
 }
 
 function checkShape(shape: readonly number[]): void {
-  if (shape.some((size) => !Number.isSafeInteger(size) || size < 0) || !Number.isSafeInteger(elementCount(shape))) {
-    throw new AttentionError('invalid-shape', `Got shape [${shape.join(', ')}].`, 'Sizes are integers of 0 or more whose product is a safe integer.');
+  if (!Array.isArray(shape) || shape.some((size) => !Number.isSafeInteger(size) || size < 0) || !Number.isSafeInteger(elementCount(shape))) {
+    throw new AttentionError('invalid-shape', `Got shape ${show(shape)}.`, 'Sizes are integers of 0 or more whose product is a safe integer.');
   }
 }
 
 function checkStrides(shape: readonly number[], strides: readonly number[]): void {
-  if (strides.length !== shape.length || strides.some((stride) => !Number.isSafeInteger(stride) || stride < 0)) {
-    throw new AttentionError('invalid-tensor', `Got strides [${strides.join(', ')}] for shape [${shape.join(', ')}].`, 'One stride of 0 or more for each axis, in elements.');
+  if (!Array.isArray(strides) || strides.length !== shape.length || strides.some((stride) => !Number.isSafeInteger(stride) || stride < 0)) {
+    throw new AttentionError('invalid-tensor', `Got strides ${show(strides)} for shape ${show(shape)}.`, 'One stride of 0 or more for each axis, in elements.');
   }
 }
 

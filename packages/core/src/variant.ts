@@ -1,5 +1,5 @@
 import type { Declarations } from './expression/declarations.ts';
-import { join, printTable } from './expression/declarations.ts';
+import { join, printTable, showPiece } from './expression/declarations.ts';
 import type { Expression } from './expression/node.ts';
 import { readsInput } from './expression/node.ts';
 import { print } from './expression/print.ts';
@@ -70,12 +70,13 @@ const marks: Readonly<Record<string, readonly [field: string, maker: string]>> =
 };
 
 /** A caller without types may give anything, and a mask under another name would be no mask at all (L20). */
-function checkGiven(stages: object): void {
+function checkGiven(stages: object | null): void {
+  if (typeof stages !== 'object' || stages === null) throw new AttentionError('invalid-variant', `attention got ${show(stages)}.`, `Its stages are ${Object.keys(marks).join(', ')}.`);
   for (const [name, stage] of Object.entries(stages) as [string, unknown][]) {
     const mark = Object.hasOwn(marks, name) ? marks[name] : undefined;
     if (mark === undefined) throw new AttentionError('invalid-variant', `attention got ${show(name)}.`, `Its stages are ${Object.keys(marks).join(', ')}.`);
     if (stage !== undefined && (typeof stage !== 'object' || stage === null || !(mark[0] in stage))) {
-      throw new AttentionError('invalid-variant', `attention got ${show(stage)} for ${name}.`, `Pass what a member of that stage returns, such as ${mark[1]}.`);
+      throw new AttentionError('invalid-variant', `attention got ${showPiece(stage)} for ${name}.`, `Pass what a member of that stage returns, such as ${mark[1]}.`);
     }
   }
 }

@@ -1,6 +1,7 @@
 import { AttentionError } from '../errors.ts';
 import type { Expression, InputName, InputTypes, Operator, ScalarType, Signature } from './node.ts';
 import { inputTypes, operators } from './node.ts';
+import { print } from './print.ts';
 
 /** What a method takes for a term of type T: the term, or a plain number (boolean) that becomes a constant. */
 export type Operand<T extends ScalarType> = Term<T> | (T extends 'bool' ? boolean : number);
@@ -156,8 +157,8 @@ export function operation(operator: Operator, operands: readonly Expression[]): 
   if (!fits) {
     throw new AttentionError(
       'invalid-expression',
-      `${operator} got (${operands.map((operand) => operand.type).join(', ')}), expected (${signature.operands.join(', ')}).`,
-      'Convert integers with toF32(); numbers of both kinds do not mix.',
+      `${operator} got ${operands.map((operand) => `${print(operand)} (${operand.type})`).join(' and ')}, expected ${signature.operands.join(' and ').replace(/number and number|any and any/, 'two of one type')}.`,
+      'Convert integers with toF32().',
     );
   }
   const type = signature.result === 'number' || signature.result === 'any' ? (generic ?? 'f32') : signature.result;

@@ -39,17 +39,40 @@ export interface Declarations {
 
 export const noDeclarations: Declarations = Object.freeze({ uniforms: Object.freeze({}), tables: Object.freeze({}) });
 
+/** What each piece of a variant is known by, what it is called, and where it goes. */
+const pieces: readonly (readonly [field: string, what: string, place: string])[] = [
+  ['kind', 'a row transform', 'scoring.transform'],
+  ['allowed', 'a mask', 'masking'],
+  ['combine', 'a scoring', 'scoring'],
+  ['rule', 'a normalization', 'normalization'],
+  ['reduction', 'an aggregation', 'aggregation'],
+  ['expression', 'a modifier or formula', 'scoring.modify'],
+];
+
+/** The field by which a kind of piece is known. */
+export type PieceField = 'kind' | 'allowed' | 'expression';
+
+/** What a caller without types gave, in the words of {@link pieces}. */
+export function showPiece(given: unknown): string {
+  return typeof given !== 'object' || given === null ? show(given) : (pieces.find(([field]) => field in given)?.[1] ?? show(given));
+}
+
 /**
  * Joins two pieces. A table that both name is one table and must be declared alike. Uniforms are never shared:
  * the second of two that are named alike is renamed `name#2`, whatever the values, so that structure does not depend on values.
  *
+ * @param field what the second must have, where only one kind of piece will do
  * @returns the joined declarations, and the second piece under its new names
  * @throws AttentionError `invalid-variant` for one table declared in two ways, or something that declares nothing
  */
-export function join<T extends Declarations>(first: Declarations, second: T): { readonly declarations: Declarations; readonly renamed: T } {
+export function join<T extends Declarations>(first: Declarations, second: T, field: PieceField | 'tables' = 'tables'): { readonly declarations: Declarations; readonly renamed: T } {
   // A caller without types may hand over a member instead of what it returns.
   const given: unknown = second;
   if (typeof given !== 'object' || given === null || !('tables' in given)) throw new AttentionError('invalid-variant', `Got ${show(given)} for a piece of a variant.`, 'Pass what a member returns: causal(), not causal.');
+  if (!(field in given)) {
+    const place = pieces.find(([known]) => known in given)?.[2] ?? 'its own stage';
+    throw new AttentionError('invalid-variant', `Got ${showPiece(given)} in the place of ${pieces.find(([known]) => known === field)?.[1] ?? field}.`, `Its place is ${place}.`);
+  }
   for (const [name, table] of Object.entries(second.tables)) {
     const known = Object.hasOwn(first.tables, name) ? first.tables[name] : undefined;
     if (known !== undefined && JSON.stringify(known) !== JSON.stringify(table)) {

@@ -1,4 +1,4 @@
-import { AttentionError } from '../errors.ts';
+import { AttentionError, isAttentionError } from '../errors.ts';
 import { show } from '../show.ts';
 import { constant, input, Term } from './build.ts';
 import type { Axis, Declarations, TableDeclaration, UniformDeclaration, UniformRange, UniformValue } from './declarations.ts';
@@ -86,7 +86,9 @@ export function write<S extends Slot, T extends ScalarType>(slot: S, member: str
   const uniforms: Record<string, UniformDeclaration> = {};
   const tables: Record<string, TableDeclaration> = {};
   const declareTable = (name: string, declaration: TableDeclaration): void => {
-    declare(tables, name, Object.freeze({ type: declaration.type, axes: Object.freeze([...declaration.axes]) }), member);
+    const axes: unknown = declaration.axes;
+    if (!Array.isArray(axes)) throw new AttentionError('invalid-expression', `Table ${show(name)} got the axes ${show(axes)}.`, "Name its axes: table('slopes', ['head']).");
+    declare(tables, name, Object.freeze({ type: declaration.type, axes: Object.freeze([...declaration.axes]) }));
   };
   const tools: ScopeTools = {
     table: <N extends ScalarType = 'f32'>(name: string, axes: readonly Axis[], type: N = 'f32' as N): TableTerm<N> => {
@@ -97,13 +99,13 @@ export function write<S extends Slot, T extends ScalarType>(slot: S, member: str
       const full = member === '' ? name : `${member}.${name}`;
       const declaration: UniformDeclaration = Object.freeze({ type, value, ...(range === undefined ? {} : { range: Object.freeze(range) }) });
       checkUniform(full, value, declaration);
-      declare(uniforms, full, declaration, member);
+      declare(uniforms, full, declaration);
       return new Term<N>(Object.freeze({ kind: 'uniform', type, name: full }), type);
     },
     random: (seed, stream = 0) => {
-      const { node } = seed;
-      if (node.kind !== 'uniform' || node.type !== 'i32') throw new AttentionError('invalid-expression', `${member} seeds random() with ${print(node)}.`, "Pass uniform('seed', …, 'i32').");
-      if ((stream | 0) !== stream) throw new AttentionError('invalid-expression', `${member} draws from stream ${stream}.`, 'Expected a 32-bit integer.');
+      const node = seed instanceof Term ? seed.node : null;
+      if (node?.kind !== 'uniform' || node.type !== 'i32') throw new AttentionError('invalid-expression', `random() got the seed ${node === null ? show(seed) : print(node)}.`, "Pass uniform('seed', …, 'i32').");
+      if ((stream | 0) !== stream) throw new AttentionError('invalid-expression', `random() got the stream ${stream}.`, 'Expected a 32-bit integer.');
       return new Term(Object.freeze({ kind: 'random', type: 'f32', seed: node.name, stream }), 'f32');
     },
     queryTable: (name, rows, options = {}) => {
@@ -112,17 +114,44 @@ export function write<S extends Slot, T extends ScalarType>(slot: S, member: str
     },
   };
   const inputs = Object.fromEntries(slots[slot].map((name) => [name, input(name)]));
-  const term: unknown = author({ ...inputs, ...tools } as unknown as Scope<S>);
+  const what = `${nouns[slot] ?? slot} ${show(member)}`;
+  const given: unknown = author;
+  if (typeof given !== 'function') throw new AttentionError('invalid-expression', `Got ${show(given)} for the function of ${what}.`, 'Pass a name, then a function that returns a term.');
+  const term: unknown = authored(what, () => author(guarded({ ...inputs, ...tools }) as unknown as Scope<S>));
   if (!(term instanceof Term)) throw new AttentionError('invalid-expression', `${member} returned ${typeof term} in ${slot}.`, 'Return a term: one of the inputs, or what its methods return.');
   checkExpression(term.node, slot, slot === 'mask' ? 'bool' : 'f32', { uniforms, tables });
   return Object.freeze({ expression: simplify(term.node), uniforms: Object.freeze(uniforms), tables: Object.freeze(tables) });
 }
 
+/** What stands in a slot, where it has a name of its own. */
+const nouns: Readonly<Partial<Record<Slot, string>>> = { combine: 'scoring', modify: 'modifier', normalize: 'normalization', reweigh: 'reweighing' };
+
+/** A caller without types may ask for an input that only other slots have. */
+function guarded<T extends object>(scope: T): T {
+  return new Proxy(scope, {
+    get: (known, name): unknown => {
+      if (typeof name === 'string' && !Object.hasOwn(known, name)) throw new AttentionError('invalid-expression', `There is no '${name}'.`, `It has ${Object.keys(known).join(', ')}.`);
+      return Reflect.get(known, name);
+    },
+  });
+}
+
+/** Runs an author's function; what it does wrong is said with the member's name. */
+function authored<T>(what: string, author: () => T): T {
+  try {
+    return author();
+  } catch (error) {
+    if (!isAttentionError(error, 'invalid-expression')) throw error;
+    const { code, hint, message } = error;
+    throw new AttentionError(code, `In ${what}: ${message.slice(0, message.length - hint.length).trimEnd()}`, hint, { cause: error });
+  }
+}
+
 /** Records a name; a second declaration must equal the first. Names are plain, so that printed expressions can be told apart. */
-function declare<D>(known: Record<string, D>, name: string, declaration: D, member: string): void {
-  if (!/^[A-Za-z][\w.]*$/.test(name)) throw new AttentionError('invalid-expression', `${member} declares '${name}'.`, 'Names are letters, digits, underscores and dots, a letter first.');
+function declare<D>(known: Record<string, D>, name: string, declaration: D): void {
+  if (!/^[A-Za-z][\w.]*$/.test(name)) throw new AttentionError('invalid-expression', `'${name}' is declared.`, 'Names are letters, digits, underscores and dots, a letter first.');
   if (Object.hasOwn(known, name) && JSON.stringify(known[name]) !== JSON.stringify(declaration)) {
-    throw new AttentionError('invalid-expression', `${member} declares '${name}' in two ways.`, 'Declare it alike or name it otherwise.');
+    throw new AttentionError('invalid-expression', `'${name}' is declared in two ways.`, 'Declare it alike or name it otherwise.');
   }
   known[name] = declaration;
 }
@@ -135,7 +164,7 @@ function tableRead(name: string, axes: readonly Axis[], type: ScalarType, indice
 }
 
 function indexNode(table: string, index: Term<'i32'> | number): Expression {
-  const node: Expression = typeof index === 'number' ? constant(index, 'i32').node : index.node;
+  const node: Expression = index instanceof Term ? index.node : constant(index, 'i32').node;
   if (node.type !== 'i32') throw new AttentionError('invalid-expression', `Table '${table}' is read at ${print(node)}, which is ${node.type}.`, 'Indices are i32.');
   return node;
 }

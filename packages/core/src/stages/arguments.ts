@@ -9,6 +9,11 @@ export function atLeast(least: number): UniformRange {
   return [least, 2 ** 30];
 }
 
+/** The options of a member. A caller without types may leave them out; what is missing then fails the check of its own. */
+export function given<T extends object>(options: T | undefined): T {
+  return options ?? ({} as T);
+}
+
 /** @throws AttentionError `invalid-argument` unless `value` is an integer from `least` to 2³⁰, so that sums of two positions stay within i32 */
 export function requireInteger(member: string, name: string, value: number, least: number): void {
   if (!Number.isSafeInteger(value) || value < least || value > 2 ** 30) {

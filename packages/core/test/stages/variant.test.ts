@@ -20,7 +20,7 @@ describe('what is no stage is refused, not left out (L20)', () => {
     expectRefusal(() => softmax().reweighBy(undefined as never), 'invalid-variant', 'undefined');
   });
   test('a mask among the modifiers, a modifier that changes values', () => {
-    expectRefusal(given({ scoring: scaledDot().modify(causal() as unknown as Modifier) }), 'invalid-expression', 'modify', 'undefined');
+    expectRefusal(() => scaledDot().modify(causal() as unknown as Modifier), 'invalid-variant', 'a mask', 'masking');
     expectRefusal(given({ aggregation: weightedSum().prepareBy(additiveBias()) }), 'invalid-expression', 'prepare', 'score');
   });
   test('a stage that is undefined is the default', () => {

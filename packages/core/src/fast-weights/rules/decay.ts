@@ -1,4 +1,5 @@
 import { AttentionError } from '../../errors.ts';
+import { given } from '../../stages/arguments.ts';
 import type { DecayAxis, RecurrentRule } from '../rule.ts';
 import { recurrentRule } from '../rule.ts';
 
@@ -20,7 +21,7 @@ export interface DecayOptions {
  * @throws AttentionError `invalid-argument`
  */
 export function decayRule(options: DecayOptions): RecurrentRule {
-  const { by, strength = false } = options;
+  const { by, strength = false } = given(options);
   if (!['head', 'step', 'channel'].includes(by)) throw new AttentionError('invalid-argument', `decayRule got by = ${by}.`, "Expected 'head', 'step' or 'channel'.");
   return recurrentRule('decay', [{ step: 'decay', by }, { step: 'write', strength: strength ? 'writeStrength' : null }, { step: 'read' }]);
 }

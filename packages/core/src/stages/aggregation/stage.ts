@@ -34,14 +34,14 @@ export class Aggregation implements Declarations {
 
   /** Appends a change of the values. */
   prepareBy(formula: Formula): Aggregation {
-    const { declarations, renamed } = join(this, formula);
+    const { declarations, renamed } = join(this, formula, 'expression');
     const prepare = rewrite(renamed.expression, (node) => (node.kind === 'input' && node.name === 'value' ? this.prepare : node));
     return changed(this, { ...declarations, prepare });
   }
 
   /** Appends a change of the aggregated rows. */
   finishBy(formula: Formula): Aggregation {
-    const { declarations, renamed } = join(this, formula);
+    const { declarations, renamed } = join(this, formula, 'expression');
     const finish = rewrite(renamed.expression, (node) => (node.kind === 'input' && node.name === 'output' ? this.finish : node));
     return changed(this, { ...declarations, finish });
   }

@@ -1,4 +1,4 @@
-import { atLeast, requireInteger } from '../arguments.ts';
+import { atLeast, given, requireInteger } from '../arguments.ts';
 import type { Masking } from './stage.ts';
 import { mask } from './stage.ts';
 
@@ -14,7 +14,7 @@ export interface DilatedOptions {
  * @throws AttentionError `invalid-argument` when either is no positive integer
  */
 export function dilated(options: DilatedOptions): Masking {
-  const { keys, dilation } = options;
+  const { keys, dilation } = given(options);
   requireInteger('dilated', 'keys', keys, 1);
   requireInteger('dilated', 'dilation', dilation, 1);
   return mask('dilated', ({ queryPosition, keyPosition, uniform }) => {

@@ -1,5 +1,5 @@
 import { AttentionError } from '../../errors.ts';
-import { atLeast, requireInteger } from '../arguments.ts';
+import { atLeast, given, requireInteger } from '../arguments.ts';
 import type { Masking } from './stage.ts';
 import { mask } from './stage.ts';
 
@@ -17,7 +17,7 @@ export interface FixedPatternOptions {
  * @throws AttentionError `invalid-argument`
  */
 export function fixedPattern(options: FixedPatternOptions): Masking {
-  const { stride, summary } = options;
+  const { stride, summary } = given(options);
   requireInteger('fixedPattern', 'stride', stride, 1);
   requireInteger('fixedPattern', 'summary', summary, 1);
   if (summary > stride) throw new AttentionError('invalid-argument', `fixedPattern got summary ${summary} for stride ${stride}.`, 'Expected at most the stride.');

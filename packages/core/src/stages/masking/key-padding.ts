@@ -1,3 +1,4 @@
+import { given } from '../arguments.ts';
 import { AttentionError } from '../../errors.ts';
 import type { Masking } from './stage.ts';
 import { mask } from './stage.ts';
@@ -17,7 +18,7 @@ export interface KeyPaddingOptions {
  * @throws AttentionError `invalid-argument` for another side
  */
 export function keyPadding(options: KeyPaddingOptions): Masking {
-  const { side, table: name = 'keyCounts' } = options;
+  const { side, table: name = 'keyCounts' } = given(options);
   requireSide(side);
   return mask('keyPadding', ({ batch, keyIndex, keyLength, table }) => {
     const count = table(name, ['batch'], 'i32').at(batch);

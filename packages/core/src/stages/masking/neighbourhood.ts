@@ -1,6 +1,7 @@
 import type { Term } from '../../expression/build.ts';
 import { AttentionError } from '../../errors.ts';
-import { atLeast, requireInteger } from '../arguments.ts';
+import { show } from '../../show.ts';
+import { atLeast, given, requireInteger } from '../arguments.ts';
 import type { Masking } from './stage.ts';
 import { full, mask } from './stage.ts';
 
@@ -23,11 +24,12 @@ export interface NeighbourhoodOptions {
  * @throws AttentionError `invalid-argument`
  */
 export function neighbourhood(options: NeighbourhoodOptions): Masking {
-  const { shape } = options;
-  if (shape.length === 0) throw new AttentionError('invalid-argument', 'neighbourhood got the shape [].', 'Expected at least one axis.');
-  const kernel = spread('kernel', options.kernel, shape.length);
-  const dilation = options.dilation === undefined ? undefined : spread('dilation', options.dilation, shape.length);
-  const causal = spread('causal', options.causal ?? false, shape.length);
+  const { shape, kernel: kernels, dilation: dilations, causal: directions = false } = given(options);
+  const sizes: unknown = shape;
+  if (!Array.isArray(sizes) || sizes.length === 0) throw new AttentionError('invalid-argument', `neighbourhood got the shape ${show(shape)}.`, 'Expected a list of sizes, at least one.');
+  const kernel = spread('kernel', kernels, shape.length);
+  const dilation = dilations === undefined ? undefined : spread('dilation', dilations, shape.length);
+  const causal = spread('causal', directions, shape.length);
   // Cells that one step along an axis skips.
   let stride = shape.reduce((product, size) => product * size, 1);
   return shape.reduce<Masking>((masking, size, axis) => {

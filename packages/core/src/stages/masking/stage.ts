@@ -44,7 +44,7 @@ export class Masking implements Declarations {
 }
 
 function combine(operator: 'and' | 'or', left: Masking, right: Masking): Masking {
-  const { declarations, renamed } = join(left, right);
+  const { declarations, renamed } = join(left, right, 'allowed');
   return new Masking({ ...declarations, name: `${operator}(${left.name}, ${right.name})`, allowed: simplify(operation(operator, [left.allowed, renamed.allowed])) });
 }
 

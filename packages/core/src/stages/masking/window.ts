@@ -1,4 +1,4 @@
-import { atLeast, requireInteger } from '../arguments.ts';
+import { atLeast, given, requireInteger } from '../arguments.ts';
 import type { Masking } from './stage.ts';
 import { full, mask } from './stage.ts';
 
@@ -14,7 +14,7 @@ export interface WindowOptions {
  * @throws AttentionError `invalid-argument` for a negative or fractional side
  */
 export function window(options: WindowOptions): Masking {
-  const { left, right } = options;
+  const { left, right } = given(options);
   if (left !== Infinity) requireInteger('window', 'left', left, 0);
   if (right !== Infinity) requireInteger('window', 'right', right, 0);
   const leftSide = mask('window', ({ queryPosition, keyPosition, uniform }) => queryPosition.sub(keyPosition).le(uniform('left', left === Infinity ? 0 : left, 'i32', atLeast(0))));

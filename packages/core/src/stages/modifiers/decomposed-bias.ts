@@ -1,5 +1,5 @@
 import type { UniformValue } from '../../expression/declarations.ts';
-import { requireInteger } from '../arguments.ts';
+import { given, requireInteger } from '../arguments.ts';
 import type { Modifier } from './modifier.ts';
 import { modifier } from './modifier.ts';
 
@@ -21,7 +21,7 @@ export interface DecomposedBiasOptions {
  * @throws AttentionError `invalid-argument`
  */
 export function decomposedBias(options: DecomposedBiasOptions): Modifier {
-  const { height, width, heightTable = 'relativeHeight', widthTable = 'relativeWidth', scale = 1 } = options;
+  const { height, width, heightTable = 'relativeHeight', widthTable = 'relativeWidth', scale = 1 } = given(options);
   requireInteger('decomposedBias', 'height', height, 1);
   requireInteger('decomposedBias', 'width', width, 1);
   return modifier('decomposedBias', ({ score, queryPosition, keyPosition, queryTable, uniform }) => {

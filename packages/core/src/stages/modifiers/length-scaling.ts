@@ -1,4 +1,4 @@
-import { atLeast, requireInteger } from '../arguments.ts';
+import { atLeast, given, requireInteger } from '../arguments.ts';
 import type { LengthMeasure } from '../visible-length.ts';
 import { visibleLength } from '../visible-length.ts';
 import type { Modifier } from './modifier.ts';
@@ -18,7 +18,7 @@ export interface LengthScalingOptions {
  * @throws AttentionError `invalid-argument`
  */
 export function lengthScaling(options: LengthScalingOptions): Modifier {
-  const { trained, measure = 'position', onlyLonger = false } = options;
+  const { trained, measure = 'position', onlyLonger = false } = given(options);
   requireInteger('lengthScaling', 'trained', trained, 2);
   return modifier('lengthScaling', (scope) => {
     const factor = visibleLength(scope, measure).log().div(scope.uniform('trained', trained, 'f32', atLeast(2)).log());

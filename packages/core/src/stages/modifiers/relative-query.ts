@@ -1,5 +1,5 @@
 import type { UniformValue } from '../../expression/declarations.ts';
-import { requireInteger } from '../arguments.ts';
+import { given, requireInteger } from '../arguments.ts';
 import type { Modifier } from './modifier.ts';
 import { modifier } from './modifier.ts';
 
@@ -27,7 +27,7 @@ export interface RelativeQueryOptions {
  * @throws AttentionError `invalid-argument`
  */
 export function relativeQuery(options: RelativeQueryOptions): Modifier {
-  const { rows, first = 0, table: name = 'relativeRows', perHead = true, bias = false, scale = 'inverseSqrtDim' } = options;
+  const { rows, first = 0, table: name = 'relativeRows', perHead = true, bias = false, scale = 'inverseSqrtDim' } = given(options);
   requireInteger('relativeQuery', 'rows', rows, 1);
   requireInteger('relativeQuery', 'first', first, -(2 ** 30));
   return modifier('relativeQuery', ({ score, head, queryPosition, keyPosition, queryTable, table, uniform }) => {

@@ -1,5 +1,5 @@
 import type { UniformValue } from '../../expression/declarations.ts';
-import { requireInteger } from '../arguments.ts';
+import { given, requireInteger } from '../arguments.ts';
 import type { Modifier } from './modifier.ts';
 import { modifier } from './modifier.ts';
 
@@ -21,7 +21,7 @@ export interface ShawOptions {
  * @throws AttentionError `invalid-argument` when maxOffset is no positive integer
  */
 export function shaw(options: ShawOptions): Modifier {
-  const { maxOffset, table = 'relativeKeys', perHead = false, scale = 'inverseSqrtDim' } = options;
+  const { maxOffset, table = 'relativeKeys', perHead = false, scale = 'inverseSqrtDim' } = given(options);
   requireInteger('shaw', 'maxOffset', maxOffset, 1);
   return modifier('shaw', ({ score, queryPosition, keyPosition, queryTable, uniform }) => {
     const offset = keyPosition.sub(queryPosition).max(-maxOffset).min(maxOffset);

@@ -1,5 +1,5 @@
 import { write } from '../../expression/scope.ts';
-import { positive, requirePositive, requireSeed } from '../arguments.ts';
+import { given, positive, requirePositive, requireSeed } from '../arguments.ts';
 import type { Normalization } from './stage.ts';
 import { normalizeBy } from './stage.ts';
 
@@ -17,7 +17,7 @@ export interface GumbelOptions {
  * @throws AttentionError `invalid-argument`
  */
 export function gumbel(options: GumbelOptions): Normalization {
-  const { seed, temperature = 1, hard = false } = options;
+  const { seed, temperature = 1, hard = false } = given(options);
   requireSeed('gumbel', seed);
   requirePositive('gumbel', 'temperature', temperature);
   const formula = write('normalize', 'gumbel', ({ score, random, uniform }) => {

@@ -43,7 +43,7 @@ export class Normalization implements Declarations {
 
   /** Appends a reweighing, which reads the weight as changed so far. */
   reweighBy(reweighing: Formula): Normalization {
-    const { declarations, renamed } = join(this, reweighing);
+    const { declarations, renamed } = join(this, reweighing, 'expression');
     const reweigh = rewrite(renamed.expression, (node) => (node.kind === 'input' && node.name === 'weight' ? this.reweigh : node));
     const { name, rule } = this;
     return new Normalization({ ...declarations, name, rule, reweigh });

@@ -1,6 +1,6 @@
 import { AttentionError } from '../../errors.ts';
 import type { Formula } from '../../expression/scope.ts';
-import { requireSeed } from '../arguments.ts';
+import { given, requireSeed } from '../arguments.ts';
 import { reweighing } from './reweighing.ts';
 
 export interface DropoutOptions {
@@ -15,7 +15,7 @@ export interface DropoutOptions {
  * @throws AttentionError `invalid-argument`
  */
 export function dropout(options: DropoutOptions): Formula {
-  const { probability, seed } = options;
+  const { probability, seed } = given(options);
   requireSeed('dropout', seed);
   if (typeof probability !== 'number' || !(probability >= 0 && probability < 1)) {
     throw new AttentionError('invalid-argument', `dropout got probability ${String(probability)}.`, 'Expected a number from 0 to less than 1.');

@@ -1,5 +1,5 @@
 import type { Formula } from '../../expression/scope.ts';
-import { positive, requirePositive } from '../arguments.ts';
+import { given, positive, requirePositive } from '../arguments.ts';
 import { reweighing } from './reweighing.ts';
 
 export interface PositionWeightOptions {
@@ -14,10 +14,11 @@ export interface PositionWeightOptions {
  * @throws AttentionError `invalid-argument` when the deviation is not positive
  */
 export function positionWeight(options: PositionWeightOptions): Formula {
-  requirePositive('positionWeight', 'deviation', options.deviation);
+  const { deviation, table: name = 'centers' } = given(options);
+  requirePositive('positionWeight', 'deviation', deviation);
   return reweighing('positionWeight', ({ weight, batch, head, queryIndex, keyPosition, table, uniform }) => {
-    const center = table(options.table ?? 'centers', ['batch', 'head', 'queryLength']).at(batch, head, queryIndex);
-    const distance = keyPosition.toF32().sub(center).div(uniform('deviation', options.deviation, 'f32', positive));
+    const center = table(name, ['batch', 'head', 'queryLength']).at(batch, head, queryIndex);
+    const distance = keyPosition.toF32().sub(center).div(uniform('deviation', deviation, 'f32', positive));
     return weight.mul(distance.mul(distance).mul(-0.5).exp());
   });
 }

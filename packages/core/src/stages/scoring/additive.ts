@@ -1,3 +1,4 @@
+import { given } from '../arguments.ts';
 import { projection } from '../transforms/projection.ts';
 import type { ScaleOptions, Scoring } from './stage.ts';
 import { scoring } from './stage.ts';
@@ -21,7 +22,7 @@ export interface AdditiveOptions extends ScaleOptions {
  * @throws AttentionError `invalid-argument` when width is no positive integer
  */
 export function additive(options: AdditiveOptions): Scoring {
-  const { width, bias = false, perHead = false, scale = 1 } = options;
+  const { width, bias = false, perHead = false, scale = 1 } = given(options);
   return scoring('additive', ({ queryElement, keyElement, channel, head, table }) => {
     const factor = perHead ? table('vector', ['head', 'scoreDim']).at(head, channel) : table('vector', ['scoreDim']).at(channel);
     return factor.mul(queryElement.add(keyElement).tanh());

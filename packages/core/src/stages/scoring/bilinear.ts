@@ -1,3 +1,4 @@
+import { given } from '../arguments.ts';
 import { projection } from '../transforms/projection.ts';
 import type { ScaleOptions, Scoring } from './stage.ts';
 import { scoring } from './stage.ts';
@@ -19,7 +20,7 @@ export interface BilinearOptions extends ScaleOptions {
  * @throws AttentionError `invalid-argument` when width is no positive integer
  */
 export function bilinear(options: BilinearOptions): Scoring {
-  const { width, side = 'key', perHead = false, scale = 1 } = options;
+  const { width, side = 'key', perHead = false, scale = 1 } = given(options);
   const product = scoring('bilinear', ({ queryElement, keyElement }) => queryElement.mul(keyElement), { scale });
   if (side === 'query') return product.transformQuery(projection({ width, table: 'bilinear', axis: 'queryDim', perHead: perHead ? 'head' : undefined }));
   return product.transformKey(projection({ width, table: 'bilinear', axis: 'keyDim', perHead: perHead ? 'keyHead' : undefined }));

@@ -1,3 +1,4 @@
+import { given } from '../arguments.ts';
 import { leakyReluOf } from '../modifiers/leaky-relu.ts';
 import { projection } from '../transforms/projection.ts';
 import type { Scoring } from './stage.ts';
@@ -19,7 +20,7 @@ export interface GatV2Options {
  * @throws AttentionError `invalid-argument` when width is no positive integer
  */
 export function gatV2(options: GatV2Options): Scoring {
-  const { width, slope = 0.2, perHead = true } = options;
+  const { width, slope = 0.2, perHead = true } = given(options);
   return scoring('gatV2', ({ queryElement, keyElement, channel, head, table, uniform }) => {
     const factor = perHead ? table('vector', ['head', 'scoreDim']).at(head, channel) : table('vector', ['scoreDim']).at(channel);
     return factor.mul(leakyReluOf(queryElement.add(keyElement), uniform('slope', slope)));

@@ -1,4 +1,4 @@
-import { requirePositive } from '../arguments.ts';
+import { given, requirePositive } from '../arguments.ts';
 import { distance } from './distance.ts';
 import type { Scoring } from './stage.ts';
 
@@ -14,6 +14,7 @@ export interface GaussianOptions {
  * @throws AttentionError `invalid-argument` when the bandwidth is not positive
  */
 export function gaussian(options: GaussianOptions): Scoring {
-  requirePositive('gaussian', 'bandwidth', options.bandwidth);
-  return distance({ scale: 1 / (2 * options.bandwidth ** 2) });
+  const { bandwidth } = given(options);
+  requirePositive('gaussian', 'bandwidth', bandwidth);
+  return distance({ scale: 1 / (2 * bandwidth ** 2) });
 }

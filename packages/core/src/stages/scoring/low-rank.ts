@@ -1,3 +1,4 @@
+import { given, requireInteger } from '../arguments.ts';
 import { projection } from '../transforms/projection.ts';
 import type { ScaleOptions, Scoring } from './stage.ts';
 import { scoring } from './stage.ts';
@@ -16,7 +17,8 @@ export interface LowRankOptions extends ScaleOptions {
  * @throws AttentionError `invalid-argument` when rank is no positive integer
  */
 export function lowRank(options: LowRankOptions): Scoring {
-  const { rank, perHead = false, scale = 'inverseSqrtDim' } = options;
+  const { rank, perHead = false, scale = 'inverseSqrtDim' } = given(options);
+  requireInteger('lowRank', 'rank', rank, 1);
   return scoring('lowRank', ({ queryElement, keyElement }) => queryElement.mul(keyElement), { scale })
     .transformQuery(projection({ width: rank, table: 'queryFactor', axis: 'queryDim', perHead: perHead ? 'head' : undefined }))
     .transformKey(projection({ width: rank, table: 'keyFactor', axis: 'keyDim', perHead: perHead ? 'keyHead' : undefined }));

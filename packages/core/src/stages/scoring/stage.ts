@@ -47,7 +47,7 @@ export class Scoring implements Declarations {
   /** Appends modifiers, first to last. */
   modify(...modifiers: readonly Modifier[]): Scoring {
     return modifiers.reduce<Scoring>((scoring, modifier) => {
-      const { declarations, renamed } = join(scoring, modifier);
+      const { declarations, renamed } = join(scoring, modifier, 'expression');
       return changed(scoring, { ...declarations, modifiers: [...scoring.modifiers, renamed] });
     }, this);
   }
@@ -55,7 +55,7 @@ export class Scoring implements Declarations {
   /** Appends transforms of the query rows. */
   transformQuery(...transforms: readonly RowTransform[]): Scoring {
     return transforms.reduce<Scoring>((scoring, transform) => {
-      const { declarations, renamed } = join(scoring, transform);
+      const { declarations, renamed } = join(scoring, transform, 'kind');
       return changed(scoring, { ...declarations, queryTransforms: [...scoring.queryTransforms, renamed] });
     }, this);
   }
@@ -63,7 +63,7 @@ export class Scoring implements Declarations {
   /** Appends transforms of the key rows. */
   transformKey(...transforms: readonly RowTransform[]): Scoring {
     return transforms.reduce<Scoring>((scoring, transform) => {
-      const { declarations, renamed } = join(scoring, transform);
+      const { declarations, renamed } = join(scoring, transform, 'kind');
       return changed(scoring, { ...declarations, keyTransforms: [...scoring.keyTransforms, renamed] });
     }, this);
   }

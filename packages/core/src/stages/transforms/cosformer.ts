@@ -1,5 +1,5 @@
 import { write } from '../../expression/scope.ts';
-import { positive, requirePositive } from '../arguments.ts';
+import { given, positive, requirePositive } from '../arguments.ts';
 import type { FeatureMap } from './transform.ts';
 
 export interface CosformerOptions {
@@ -12,7 +12,8 @@ export interface CosformerOptions {
  * @throws AttentionError `invalid-argument` when the horizon is not positive
  */
 export function cosformer(options: CosformerOptions): FeatureMap {
-  requirePositive('cosformer', 'horizon', options.horizon);
-  const { expression, uniforms, tables } = write('transform', 'cosformer', ({ uniform }) => uniform('horizon', options.horizon, 'f32', positive));
+  const { horizon } = given(options);
+  requirePositive('cosformer', 'horizon', horizon);
+  const { expression, uniforms, tables } = write('transform', 'cosformer', ({ uniform }) => uniform('horizon', horizon, 'f32', positive));
   return Object.freeze({ uniforms, tables, kind: 'featureMap', name: 'cosformer', map: Object.freeze({ rule: 'cosformer', horizon: expression }) });
 }

@@ -1,5 +1,5 @@
 import { threefry2x32, unitInterval } from '../../expression/random.ts';
-import { requireInteger, requireSeed } from '../arguments.ts';
+import { given, requireInteger, requireSeed } from '../arguments.ts';
 
 export interface FavorFrequenciesOptions {
   readonly features: number;
@@ -16,7 +16,7 @@ export interface FavorFrequenciesOptions {
  * @throws AttentionError `invalid-argument`
  */
 export function favorFrequencies(options: FavorFrequenciesOptions): Float32Array {
-  const { features, dim, seed } = options;
+  const { features, dim, seed } = given(options);
   requireInteger('favorFrequencies', 'features', features, 1);
   requireInteger('favorFrequencies', 'dim', dim, 1);
   requireSeed('favorFrequencies', seed);

@@ -1,5 +1,5 @@
 import type { Axis } from '../../expression/declarations.ts';
-import { requireInteger } from '../arguments.ts';
+import { given, requireInteger } from '../arguments.ts';
 import type { FeatureMap } from './transform.ts';
 
 export interface FavorOptions {
@@ -18,7 +18,7 @@ export interface FavorOptions {
  * @throws AttentionError `invalid-argument` when features is no positive integer
  */
 export function favor(options: FavorOptions): FeatureMap {
-  const { features, table = 'favorFrequencies', axis = 'queryDim' } = options;
+  const { features, table = 'favorFrequencies', axis = 'queryDim' } = given(options);
   requireInteger('favor', 'features', features, 1);
   return Object.freeze({
     kind: 'featureMap',

@@ -1,5 +1,5 @@
 import type { Axis, TableDeclaration } from '../../expression/declarations.ts';
-import { requireInteger } from '../arguments.ts';
+import { given, requireInteger } from '../arguments.ts';
 import type { Projection } from './transform.ts';
 
 export interface ProjectionOptions {
@@ -20,7 +20,7 @@ export interface ProjectionOptions {
  * @throws AttentionError `invalid-argument` when width is no positive integer
  */
 export function projection(options: ProjectionOptions): Projection {
-  const { width, table = 'projection', perHead } = options;
+  const { width, table = 'projection', perHead } = given(options);
   requireInteger('projection', 'width', width, 1);
   const heads: readonly Axis[] = perHead === undefined ? [] : [perHead];
   const bias = options.bias === true ? `${table}Bias` : null;

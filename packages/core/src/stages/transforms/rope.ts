@@ -1,4 +1,4 @@
-import { positive } from '../arguments.ts';
+import { given, positive } from '../arguments.ts';
 import { AttentionError } from '../../errors.ts';
 import type { TableDeclaration } from '../../expression/declarations.ts';
 import { join } from '../../expression/declarations.ts';
@@ -23,10 +23,10 @@ export interface RopeOptions {
  * @throws AttentionError `invalid-argument`
  */
 export function rope(options: RopeOptions): Rope {
-  const { pairing, width, base = 10000, frequencies, magnitude = 1 } = options;
+  const { pairing, width, base = 10000, frequencies, magnitude = 1 } = given(options);
   // A caller without types may leave it out.
-  const given: unknown = pairing;
-  if (given !== 'half' && given !== 'interleaved') throw new AttentionError('invalid-argument', `rope got pairing ${String(given)}.`, "Expected 'half' or 'interleaved'.");
+  const turned: unknown = pairing;
+  if (turned !== 'half' && turned !== 'interleaved') throw new AttentionError('invalid-argument', `rope got pairing ${String(turned)}.`, "Expected 'half' or 'interleaved'.");
   if (width !== undefined && (!Number.isSafeInteger(width) || width < 2 || width % 2 === 1)) {
     throw new AttentionError('invalid-argument', `rope got width ${width}.`, 'Expected an even integer of 2 or more.');
   }
