@@ -25,7 +25,7 @@ export type { HostPartial, MergeClass, Partial } from './partial.ts';
 export * from './expression/node.ts';
 export { constant, input, operation, Term } from './expression/build.ts';
 export type { Operand } from './expression/build.ts';
-export type { Axis, Declarations, KnownAxis, TableDeclaration, UniformDeclaration, UniformValue } from './expression/declarations.ts';
+export type { Axis, Declarations, KnownAxis, TableDeclaration, TableRange, UniformDeclaration, UniformValue } from './expression/declarations.ts';
 export { evaluate } from './expression/evaluate.ts';
 export type { Environment } from './expression/evaluate.ts';
 export { simplify } from './expression/simplify.ts';

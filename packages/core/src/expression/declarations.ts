@@ -29,7 +29,12 @@ export type KnownAxis = (typeof knownAxes)[number];
 export interface TableDeclaration {
   readonly type: ScalarType;
   readonly axes: readonly Axis[];
+  /** Values that make sense, ends included: others are refused with `invalid-table` where the host sees the table. No part of the structure. Default: all. */
+  readonly range?: TableRange;
 }
+
+/** An end that is a known axis is as large as the axis is in the call. */
+export type TableRange = readonly [least: number, most: number | KnownAxis];
 
 /** What a piece of a variant needs bound: every stage, transform and modifier carries its own. */
 export interface Declarations {

@@ -1,7 +1,7 @@
 import { AttentionError, isAttentionError } from '../errors.ts';
 import { show } from '../show.ts';
 import { constant, input, Term } from './build.ts';
-import type { Axis, Declarations, TableDeclaration, UniformDeclaration, UniformRange, UniformValue } from './declarations.ts';
+import type { Axis, Declarations, TableDeclaration, TableRange, UniformDeclaration, UniformRange, UniformValue } from './declarations.ts';
 import type { Expression, InputName, InputTypes, ScalarType } from './node.ts';
 import { walk } from './node.ts';
 import { print } from './print.ts';
@@ -52,8 +52,8 @@ export interface TableTerm<T extends ScalarType> {
 }
 
 export interface ScopeTools {
-  /** Declares (once or again) a named table and reads it. Default type f32. */
-  readonly table: <T extends ScalarType = 'f32'>(name: string, axes: readonly Axis[], type?: T) => TableTerm<T>;
+  /** Declares (once or again) a named table, and the range that its values keep to, and reads it. Default type f32. */
+  readonly table: <T extends ScalarType = 'f32'>(name: string, axes: readonly Axis[], type?: T, range?: TableRange) => TableTerm<T>;
   /** Declares (once or again) a scalar parameter `<member>.<name>` with its default, and the range that every value of it keeps to. Default type f32. */
   readonly uniform: <T extends 'f32' | 'i32' = 'f32'>(name: string, value: UniformValue, type?: T, range?: UniformRange) => Term<T>;
   /** A number in (0, 1) for each pair; `seed` is an i32 uniform, another `stream` gives independent numbers (L14). Default stream 0; `gumbel` uses 1 and `dropout` 2. */
@@ -88,11 +88,11 @@ export function write<S extends Slot, T extends ScalarType>(slot: S, member: str
   const declareTable = (name: string, declaration: TableDeclaration): void => {
     const axes: unknown = declaration.axes;
     if (!Array.isArray(axes)) throw new AttentionError('invalid-expression', `Table ${show(name)} got the axes ${show(axes)}.`, "Name its axes: table('slopes', ['head']).");
-    declare(tables, name, Object.freeze({ type: declaration.type, axes: Object.freeze([...declaration.axes]) }));
+    declare(tables, name, Object.freeze({ ...declaration, axes: Object.freeze([...declaration.axes]) }));
   };
   const tools: ScopeTools = {
-    table: <N extends ScalarType = 'f32'>(name: string, axes: readonly Axis[], type: N = 'f32' as N): TableTerm<N> => {
-      declareTable(name, { type, axes });
+    table: <N extends ScalarType = 'f32'>(name: string, axes: readonly Axis[], type: N = 'f32' as N, range?: TableRange): TableTerm<N> => {
+      declareTable(name, { type, axes, ...(range === undefined ? {} : { range: Object.freeze(range) }) });
       return { at: (...indices) => new Term<N>(tableRead(name, axes, type, indices), type) };
     },
     uniform: <N extends 'f32' | 'i32' = 'f32'>(name: string, value: UniformValue, type: N = 'f32' as N, range?: UniformRange): Term<N> => {

@@ -195,7 +195,7 @@ function bindSequences(inputs: FastWeightInputs, batch: number, length: number):
 
 /** Axes whose size only fast weights know, as the sizes that this call gives them. */
 function resolveAxes(tables: Readonly<Record<string, TableDeclaration>>, sizes: Readonly<Record<string, number>>): Readonly<Record<string, TableDeclaration>> {
-  const resolve = ({ type, axes }: TableDeclaration): TableDeclaration => ({ type, axes: axes.map((axis) => (Object.hasOwn(sizes, axis) ? (sizes[axis] ?? axis) : axis)) });
+  const resolve = ({ axes, ...rest }: TableDeclaration): TableDeclaration => ({ ...rest, axes: axes.map((axis) => (Object.hasOwn(sizes, axis) ? (sizes[axis] ?? axis) : axis)) });
   return Object.fromEntries(Object.entries(tables).map(([name, declaration]) => [name, resolve(declaration)]));
 }
 

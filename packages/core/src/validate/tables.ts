@@ -1,7 +1,7 @@
 import type { Runtime } from '../backend.ts';
 import type { BoundTable } from '../bind.ts';
 import { AttentionError } from '../errors.ts';
-import type { Axis, KnownAxis, TableDeclaration } from '../expression/declarations.ts';
+import type { Axis, KnownAxis, TableDeclaration, TableRange } from '../expression/declarations.ts';
 import { knownAxes, printTable } from '../expression/declarations.ts';
 import type { ScalarType } from '../expression/node.ts';
 import type { DType, HostTensor } from '../tensor.ts';
@@ -9,6 +9,7 @@ import { isContiguous, isHostTensor, spanOf, toFloat64 } from '../tensor.ts';
 import type { AttentionVariant } from '../variant.ts';
 import { show } from '../show.ts';
 import type { TransformSite } from './structure.ts';
+import { didYouMean } from './names.ts';
 import { checkTensor } from './tensors.ts';
 
 /** Sizes of the known axes in one call. */
@@ -35,18 +36,33 @@ export function bindTables(
   if (given !== undefined && (typeof given !== 'object' || given === null)) throw new AttentionError('invalid-table', `tables is ${show(given)}.`, 'Pass { name: tensor }.');
   const tensors: object = given ?? {};
   for (const name of Object.keys(tensors)) {
-    if (!Object.hasOwn(declarations, name)) throw new AttentionError('unknown-table', `Got table ${show(name)}, which the variant does not declare.`, `It declares ${names.join(', ') || 'none'}.`);
+    if (Object.hasOwn(declarations, name)) continue;
+    // A name that is not given yet is the likelier one.
+    const missing = names.filter((known) => !Object.hasOwn(tensors, known));
+    throw new AttentionError('unknown-table', `Got table ${show(name)}, which the variant does not declare.`, `${didYouMean(name, missing)}It declares ${names.join(', ') || 'none'}.`);
   }
   if (names.length === 0) return none;
-  const free = new Map<string, { readonly size: number; readonly table: string }>();
+  const free: FreeAxes = new Map();
   const bound: Record<string, BoundTable> = {};
   for (const [name, declaration] of Object.entries(declarations)) {
     if (needed !== undefined && !needed.has(name)) continue;
     const tensor: unknown = Object.hasOwn(tensors, name) ? Reflect.get(tensors, name) : undefined;
-    if (tensor === undefined) throw new AttentionError('missing-table', `Table '${name}' is not given.`, `Pass tables: { ${name}: a tensor ${printTable(declaration)} }.`);
+    if (tensor === undefined) throw new AttentionError('missing-table', `Table '${name}' is not given.`, `Pass { tables: { ${name}: … } }, ${declaration.type} of shape ${printSizes(declaration, sizes, free)}.`);
     bound[name] = bindTable(name, declaration, tensor, sizes, free, runtime);
   }
   return bound;
+}
+
+/** Sizes of the free axes met so far, and the table that set each. */
+type FreeAxes = Map<string, { readonly size: number; readonly table: string }>;
+
+/** `[4 (head), 3]`: the sizes that this call asks for. */
+function printSizes({ axes }: TableDeclaration, known: AxisSizes, free: FreeAxes): string {
+  const sizes = axes.map((axis) => {
+    const size = expectedSize(axis, known) ?? free.get(String(axis))?.size ?? null;
+    return typeof axis === 'number' || size === null ? String(axis) : `${size} (${axis})`;
+  });
+  return `[${sizes.join(', ')}]`;
 }
 
 function bindTable(
@@ -54,7 +70,7 @@ function bindTable(
   declaration: TableDeclaration,
   given: unknown,
   known: AxisSizes,
-  free: Map<string, { readonly size: number; readonly table: string }>,
+  free: FreeAxes,
   runtime: Runtime | undefined,
 ): BoundTable {
   const tensor = checkTensor(`table '${name}'`, given, runtime);
@@ -62,7 +78,7 @@ function bindTable(
     throw new AttentionError('invalid-table', `Table '${name}' is ${tensor.dtype}.`, `It is declared ${declaration.type}: expected ${storage[declaration.type].join(', ')}.`);
   }
   const { axes } = declaration;
-  const wrong = (why: string): AttentionError => new AttentionError('invalid-table', `Table '${name}' has shape [${tensor.shape.join(', ')}]${why}.`, `It is declared ${printTable(declaration)}.`);
+  const wrong = (why: string): AttentionError => new AttentionError('invalid-table', `Table '${name}' has shape [${tensor.shape.join(', ')}]${why}.`, `It is declared ${printTable(declaration)}: expected rank ${axes.length}, ${printSizes(declaration, known, free)}.`);
   if (tensor.shape.length !== axes.length) throw wrong('');
   const sizes: number[] = [];
   const strides: number[] = [];
@@ -82,7 +98,15 @@ function bindTable(
     strides.push(repeats ? 0 : stride);
   }
   if (declaration.type === 'bool' && isHostTensor(tensor)) checkBooleans(name, tensor);
+  if (declaration.range !== undefined && isHostTensor(tensor)) checkValues(name, tensor, declaration.range, known);
   return { declaration, tensor, sizes, strides };
+}
+
+function checkValues(name: string, tensor: HostTensor, [least, limit]: TableRange, known: AxisSizes): void {
+  const most = typeof limit === 'number' ? limit : known[limit];
+  const wrong = toFloat64(tensor).find((value) => !(value >= least && value <= most));
+  if (wrong === undefined) return;
+  throw new AttentionError('invalid-table', `Table '${name}' holds ${wrong}.`, `Expected ${least} … ${typeof limit === 'number' ? most : `${most} (${limit})`}.`);
 }
 
 /** Backends store booleans in all sorts of ways, so anything but 0 and 1 would mean different things to them. */

@@ -5,6 +5,7 @@ import { alibi } from '../../src/stages/modifiers/alibi.ts';
 import { additiveBias } from '../../src/stages/modifiers/additive-bias.ts';
 import { modifier } from '../../src/stages/modifiers/modifier.ts';
 import { booleanMask } from '../../src/stages/masking/boolean-mask.ts';
+import { keyPadding } from '../../src/stages/masking/key-padding.ts';
 import { documents } from '../../src/stages/masking/documents.ts';
 import { mask } from '../../src/stages/masking/stage.ts';
 import { scaledDot } from '../../src/stages/scoring/scaled-dot.ts';
@@ -27,9 +28,10 @@ describe('tables', () => {
 
   test('that are missing or unknown are refused by name', () => {
     expect(() => bound(sloped, { slopes: zeros([4]) })).not.toThrow();
-    expectRefusal(() => bound(sloped, undefined), 'missing-table', "'slopes'", 'f32[head]');
+    expectRefusal(() => bound(sloped, undefined), 'missing-table', "'slopes'", 'Pass { tables: { slopes: … } }, f32 of shape [4 (head)]');
     expectRefusal(() => bound(sloped, {}), 'missing-table', "'slopes'");
     expectRefusal(() => bound(sloped, { slopes: zeros([4]), slope: zeros([4]) }), 'unknown-table', "'slope'", 'slopes');
+    expectRefusal(() => bound(sloped, { slope: zeros([4]) }), 'unknown-table', "Did you mean 'slopes'?");
     expectRefusal(() => bound({}, { toString: zeros([4]) }), 'unknown-table', 'none');
     expectRefusal(() => bound(sloped, 4 as never), 'invalid-table');
     expectRefusal(() => bound(sloped, { slopes: [1, 2, 3, 4] }), 'invalid-tensor', "'slopes'");
@@ -54,18 +56,27 @@ describe('tables', () => {
     expectRefusal(() => bound({ masking: booleanMask() }, { mask: slice(wide, 3, 1, 6) }), 'invalid-table', 'boolean');
   });
 
+  test.each(['left', 'right'] as const)('that count keys hold 0 … the rows of the key tensor: padding on the %s', (side) => {
+    const counted = (...counts: readonly number[]): unknown => bound({ masking: keyPadding({ side }) }, { keyCounts: tensor(Int32Array.from(counts), [2]) });
+    expect(() => counted(0, 5)).not.toThrow();
+    expectRefusal(() => counted(0, 6), 'invalid-table', "'keyCounts' holds 6", '0 … 5 (keyLength)');
+    expectRefusal(() => counted(-1, 5), 'invalid-table', "'keyCounts' holds -1");
+    // The range is no part of what is compiled.
+    expect(requestOf({ masking: keyPadding({ side }) }).variant.structure).toMatch(/^keyCounts: i32\[batch\]$/m);
+  });
+
   test('repeat along a known axis of size 1', () => {
     const { tables } = bound({ scoring: scaledDot().modify(additiveBias()) }, { bias: zeros([1, 4, 1, 5]) });
     expect(tables.bias).toMatchObject({ sizes: [2, 4, 5, 5], strides: [0, 5, 0, 1] });
     expectRefusal(() => bound({ scoring: scaledDot().modify(additiveBias()) }, { bias: zeros([3, 4, 1, 5]) }), 'invalid-table', 'batch', '2 or 1');
-    expectRefusal(() => bound({ scoring: scaledDot().modify(additiveBias()) }, { bias: zeros([4, 5, 5]) }), 'invalid-table', '[4, 5, 5]');
+    expectRefusal(() => bound({ scoring: scaledDot().modify(additiveBias()) }, { bias: zeros([4, 5, 5]) }), 'invalid-table', '[4, 5, 5]', 'expected rank 4, [2 (batch), 4 (head), 5 (queryLength), 5 (keyLength)]');
   });
 
   test('have exact numeric axes, and one size for each free axis', () => {
     const pair = modifier('pair', ({ score, head, table }) => score.add(table('a', ['head', 'bins'], 'f32').at(head, 0)).add(table('b', [3, 'bins'], 'f32').at(2, 0)));
     const stages: AttentionStages = { scoring: scaledDot().modify(pair) };
     expect(() => bound(stages, { a: zeros([4, 7]), b: zeros([3, 7]) })).not.toThrow();
-    expectRefusal(() => bound(stages, { a: zeros([4, 7]), b: zeros([3, 6]) }), 'invalid-table', 'bins', "'a'");
+    expectRefusal(() => bound(stages, { a: zeros([4, 7]), b: zeros([3, 6]) }), 'invalid-table', 'bins', "'a'", '[3, 7 (bins)]');
     expectRefusal(() => bound(stages, { a: zeros([4, 7]), b: zeros([1, 7]) }), 'invalid-table', 'expected 3');
   });
 

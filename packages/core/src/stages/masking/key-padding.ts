@@ -6,7 +6,7 @@ import { mask } from './stage.ts';
 export interface KeyPaddingOptions {
   /** Where the padding stands. No default: left and right look alike until they fail. */
   readonly side: 'left' | 'right';
-  /** Name of the i32 table [batch] with the number of real keys of each sequence. Default 'keyCounts'. */
+  /** Name of the i32 table [batch] with the number of real keys of each sequence, 0 … the rows of the key tensor; other numbers are refused. Default 'keyCounts'. */
   readonly table?: string;
 }
 
@@ -21,7 +21,7 @@ export function keyPadding(options: KeyPaddingOptions): Masking {
   const { side, table: name = 'keyCounts' } = given(options);
   requireSide(side);
   return mask('keyPadding', ({ batch, keyIndex, keyLength, table }) => {
-    const count = table(name, ['batch'], 'i32').at(batch);
+    const count = table(name, ['batch'], 'i32', [0, 'keyLength']).at(batch);
     return side === 'right' ? keyIndex.lt(count) : keyIndex.ge(keyLength.sub(count));
   });
 }
