@@ -54,12 +54,16 @@ export interface Operations {
 
 // ── Request ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** The points of the pipeline that can be looked at (L8). */
+/**
+ * The points of the pipeline that can be looked at (L8): `scores` are combined and scaled, `modified` have passed all modifiers, `masked` are −∞ where a pair is not
+ * allowed, `weights` have passed the normalization, before they are reweighed. Pairs of padding (rows past the lengths of the call), and of two packed sequences, are −∞ in
+ * `masked` and 0 in the others.
+ */
 export type ObservedStage = 'scores' | 'modified' | 'masked' | 'weights';
 
 export interface Observe {
   readonly stages: readonly ObservedStage[];
-  /** Also the sum of each key's weights over the rows looked at. Default false. */
+  /** Also the sum of each key's `weights`, before they are reweighed, over the rows looked at. Default false. */
   readonly keyMass?: boolean;
   /** Most bytes that the observed tensors may take; more is refused with `byte-budget`. Default 64 MiB. */
   readonly byteBudget?: number;
@@ -98,6 +102,9 @@ export interface FastWeightRequest {
 }
 
 export type Request = AttentionRequest | FastWeightRequest;
+
+/** What a request is about: rows of weights, or a state that the sequence rewrites. */
+export type Variant = AttentionVariant | FastWeightVariant;
 
 /** Sizes of a call, for estimates and explanations. */
 export interface CallShape {
@@ -138,7 +145,7 @@ export type Assessment =
 
 /** What a backend can do, declared here and nowhere else. Where something is absent, the conformance suite runs its refusal test instead. */
 export interface Capabilities {
-  readonly variants: readonly ('attention' | 'fastWeights')[];
+  readonly variants: readonly Variant['kind'][];
   /** Storage types of query, key, value and output. */
   readonly dtypes: readonly DType[];
   readonly logSumExp: boolean;
@@ -254,11 +261,14 @@ export interface RunOptions extends EnqueueOptions {
 export interface AttentionOutputs<T extends Tensor = Tensor> {
   /** [batch, heads, queryLength, valueDim] */
   readonly output: T;
-  /** f32 [batch, heads, queryLength], natural logarithm, sink included (L5); softmax family only. */
+  /**
+   * f32 [batch, heads, queryLength], natural logarithm, sink included (L5); softmax family only. An empty row's is −∞; with a sink it is the sink, and then no
+   * gradient flows from it (L1).
+   */
   readonly logSumExp?: T;
-  /** f32 [batch, observed heads, observed rows, keyLength] for each stage asked for. */
+  /** f32 [batch, observed heads, observed rows, keyLength] for each stage asked for; padding as {@link ObservedStage} has it. */
   readonly observed?: Readonly<globalThis.Partial<Record<ObservedStage, T>>>;
-  /** f32 [batch, observed heads, keyLength]. */
+  /** f32 [batch, observed heads, keyLength]: the sum of `weights` over the observed rows, before they are reweighed. */
   readonly keyMass?: T;
   /** What `backward` needs; only when gradients were requested. */
   readonly saved?: Saved;
@@ -272,7 +282,7 @@ export interface Saved {
 
 export interface OutputGradients {
   readonly output: Tensor;
-  /** Gradient of the logSumExp output. Default zero. */
+  /** Gradient of the logSumExp output; that of an empty row is ignored (L1). Default zero. */
   readonly logSumExp?: Tensor;
 }
 
