@@ -18,7 +18,7 @@ let copy: string;
 
 beforeAll(() => {
   copy = realpathSync(mkdtempSync(join(tmpdir(), 'heed-scaffold-')));
-  for (const file of ['package.json', 'tsconfig.json', 'tsconfig.base.json', 'README.md', 'docs']) cpSync(join(root, file), join(copy, file), { recursive: true });
+  for (const file of ['package.json', 'tsconfig.json', 'tsconfig.base.json', 'pnpm-workspace.yaml', 'knip.json', '.gitignore', 'README.md', 'docs']) cpSync(join(root, file), join(copy, file), { recursive: true });
   mkdirSync(join(copy, 'apps'));
   for (const folder of ['packages/core', 'packages/conformance', 'tooling/checks', 'tooling/tsconfig', 'tooling/vitest', 'tooling/tsup', 'tooling/eslint']) {
     cpSync(join(root, folder), join(copy, folder), { recursive: true, verbatimSymlinks: true, filter: (path) => !/\/(dist|\.types|\.turbo|\.results|\.tarball|consumers)(\/|$)/.test(path.slice(root.length)) });
@@ -118,10 +118,12 @@ describe('new backend', () => {
   test('a backend compiles, passes its own test and the whole suite', () => {
     addBackend(copy, namesOf('my-backend'));
     expect(readFileSync(join(copy, 'packages/my-backend/src/index.ts'), 'utf8')).toContain('export { createMyBackend }');
-    symlinkSync(join(copy, 'packages/conformance/node_modules'), join(copy, 'packages/my-backend/node_modules'), 'dir');
+    cpSync(join(copy, 'packages/conformance/node_modules'), join(copy, 'packages/my-backend/node_modules'), { recursive: true, verbatimSymlinks: true });
+    symlinkSync(join(copy, 'packages/conformance'), join(copy, 'packages/my-backend/node_modules/@heed/conformance'), 'dir');
     run('packages/my-backend', 'tsc', '-b');
     run('packages/my-backend', 'eslint', '.', '--max-warnings', '0');
     run('packages/my-backend', 'vitest', 'run');
+    run('tooling/checks', 'knip', '--directory', '../..', '--workspace', 'packages/my-backend', '--dependencies', '--no-progress');
     symlinkSync(join(copy, 'packages/my-backend'), join(copy, 'tooling/checks/node_modules/@heed/my-backend'), 'dir');
     const { status, stdout } = spawnSync(
       join(root, 'node_modules/.bin/node'),
