@@ -95,7 +95,7 @@ export class CallWriter {
     return {
       words: record.integers,
       workspaceBytes: placed.length * workspaceBytes(plan),
-      microseconds: (pairs * 2 * (plan.scoreDim + plan.valueDim + 60)) / 15_000 + parts.length,
+      microseconds: (pairs * 2 * (plan.scoreDim + plan.valueDim + 60)) / 25_000 + parts.length,
       phases: [
         this.#phase('decode', parts.length, scratchOf(plan).end + plan.blockKey * valueRowBytes(plan)),
         this.#phase('mergeParts', heads.length, 0),

@@ -23,6 +23,22 @@ describe('functions run as written', () => {
     expect(run(5, -5)).toBe(0);
   });
 
+  test('constantsOnce: each vector constant is made once, before the code, and computes the same', () => {
+    const module = new ModuleBuilder('test');
+    module.function('run', { parameters: { rounds: 'i32' }, results: ['f32'], export: true, constantsOnce: true }, (f, { rounds }) => {
+      const [round, sum] = [f.local('round', 'i32'), f.local('sum', 'v128')];
+      f.for(round, { to: rounds }, () => {
+        f.set(sum, f32x4.add(f32x4.mul(sum, constantF32x4(3)), constantF32x4(0.5)));
+        f.set(sum, f32x4.add(sum, constantF32x4(0.5)));
+      });
+      f.return(f32x4.extract_lane(sum, 0));
+    });
+    expect(module.text().match(/v128\.const/g)).toHaveLength(2);
+    const { run } = new WebAssembly.Instance(new WebAssembly.Module(module.bytes())).exports as { readonly run: (rounds: number) => number };
+    // x ← 3 x + 1 from 0, by hand: 1, 4, 13.
+    expect([run(0), run(1), run(3)]).toEqual([0, 1, 13]);
+  });
+
   test('an unsigned loop counts across 2 GiB', () => {
     const { run } = instantiate({ from: 'i32', to: 'i32' }, ['i32'], (f, { from, to }) => {
       const address = f.local('address', 'i32');

@@ -1,7 +1,6 @@
 import type { FloatStorage, FunctionBuilder, Local } from '@heed/runtime-wasm';
 import { constantF32x4, exp, instructions, log, select, storageBytes, storeFloat, storeFloats } from '@heed/runtime-wasm';
 import { readWords, stateWords, surroundings, valueRowBytes, word, type Callee, type Emission } from './context.ts';
-import { functionWithConstants } from './constants.ts';
 import { minusInfinity } from './exponential.ts';
 import { rowAddress } from './pack.ts';
 import { laneNumbers, Place } from './place.ts';
@@ -44,7 +43,7 @@ export function emitFinish(emission: Emission): Callee {
   const { finish, reduction } = request.variant.aggregation;
   const lanes = (f: FunctionBuilder): { readonly f: FunctionBuilder; readonly fused: boolean } => ({ f, fused: plan.machine.fused });
   const parameters = { call: 'i32', sequence: 'i32', head: 'i32', rows: 'i32', rowCount: 'i32', states: 'i32', sums: 'i32' } as const;
-  return functionWithConstants(module, 'finish', { parameters }, (f, { call, sequence, head, rows, rowCount, states, sums }) => {
+  return module.function('finish', { parameters, constantsOnce: true }, (f, { call, sequence, head, rows, rowCount, states, sums }) => {
     const { batch, queryLength, keyLength, queryPositions, sinks, tensorBatch, queryStart } = readWords(f, sequence, layouts.sequence, ['batch', 'queryLength', 'keyLength', 'queryPositions', 'sinks', 'tensorBatch', 'queryStart']);
     const keyHead = f.let('keyHead', i32.div_u(head, word(call, layouts.call.offset('group'))));
     const [row, index, source, state] = [f.local('row', 'i32'), f.local('index', 'i32'), f.let('source', sums), f.let('state', states)];

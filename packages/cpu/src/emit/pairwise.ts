@@ -1,6 +1,5 @@
 import { instructions } from '@heed/runtime-wasm';
 import { panelBytes, queryRowBytes, readWords, scoreRowBytes, surroundings, type Callee, type Emission } from './context.ts';
-import { functionWithConstants } from './constants.ts';
 import { Place } from './place.ts';
 import { clearSums, declareSums } from './product.ts';
 
@@ -15,7 +14,7 @@ export function emitPairwiseScores(emission: Emission): Callee {
   const { combine } = request.variant.scoring;
   const { rows, columns } = plan.tile;
   const parameters = { call: 'i32', sequence: 'i32', head: 'i32', queries: 'i32', panel: 'i32', width: 'i32', groups: 'i32', target: 'i32' } as const;
-  return functionWithConstants(module, 'scores', { parameters }, (f, { call, sequence, head, queries, panel, width, groups, target }) => {
+  return module.function('scores', { parameters, constantsOnce: true }, (f, { call, sequence, head, queries, panel, width, groups, target }) => {
     const [left, right, tile, group] = [f.local('left', 'i32'), f.local('right', 'i32'), f.local('tile', 'i32'), f.local('group', 'i32')];
     const { batch } = readWords(f, sequence, layouts.sequence, ['batch']);
     const keyHead = f.let('keyHead', i32.div_u(head, i32.load(call, layouts.call.offset('group'))));

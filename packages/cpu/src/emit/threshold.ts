@@ -1,6 +1,5 @@
 import type { FunctionBuilder, Local, Value } from '@heed/runtime-wasm';
 import { constantF32x4, exp, instructions, pow, select } from '@heed/runtime-wasm';
-import { functionWithConstants } from './constants.ts';
 import { stateWords, type Callee, type Emission } from './context.ts';
 import { minusInfinity } from './exponential.ts';
 import { sumOfLanes } from './transform.ts';
@@ -25,7 +24,7 @@ interface Row {
 export function emitNormalizeRow(emission: Emission): Callee {
   const { module, request } = emission;
   const { rule } = request.variant.normalization;
-  return functionWithConstants(module, 'normalizeRow', { parameters: { call: 'i32', terms: 'i32', bytes: 'i32', state: 'i32', sink: 'f32' } }, (f, { call, terms, bytes, state, sink }) => {
+  return module.function('normalizeRow', { constantsOnce: true, parameters: { call: 'i32', terms: 'i32', bytes: 'i32', state: 'i32', sink: 'f32' } }, (f, { call, terms, bytes, state, sink }) => {
     const row: Row = { address: terms, end: f.let('end', i32.add(terms, bytes)), state };
     switch (rule.kind) {
       case 'softmax':

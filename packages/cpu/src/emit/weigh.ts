@@ -2,7 +2,6 @@ import type { FunctionBuilder, Local } from '@heed/runtime-wasm';
 import { constantF32x4, instructions } from '@heed/runtime-wasm';
 import { expressionsOfPairs } from '../plan.ts';
 import { readWords, scoreRowBytes, stateWords, surroundings, type Callee, type Emission } from './context.ts';
-import { functionWithConstants } from './constants.ts';
 import { Exponential, minusInfinity } from './exponential.ts';
 import { laneNumbers, Place, queryTableRows, type Surroundings, type Vector } from './place.ts';
 
@@ -130,7 +129,7 @@ export function emitWeigh(emission: Emission): Callee {
     call: 'i32', sequence: 'i32', head: 'i32', rows: 'i32', rowCount: 'i32', tableProducts: 'i32',
     first: 'i32', width: 'i32', low: 'i32', high: 'i32', mixed: 'i32', scores: 'i32', target: 'i32', states: 'i32', factors: 'i32',
   } as const;
-  return functionWithConstants(module, 'weigh', { parameters }, (f, locals) => {
+  return module.function('weigh', { parameters, constantsOnce: true }, (f, locals) => {
     const { first, width, low, high, mixed, scores, target, states, factors, rowCount } = locals;
     const row = f.local('row', 'i32');
     const end = f.let('end', i32.add(first, width));

@@ -34,6 +34,11 @@ export interface CountedLoop {
   readonly atLeastOnce?: boolean;
 }
 
+interface PooledConstant {
+  readonly local: Local<'v128'>;
+  readonly immediates: Immediates;
+}
+
 const emptyBlockType = 0x40;
 
 export class FunctionBuilder {
@@ -47,8 +52,11 @@ export class FunctionBuilder {
   readonly #code = new ByteWriter();
   readonly #stack: ValueType[] = [];
   readonly #frames: Frame[] = [];
+  /** Vector constants made where the function begins, by their bytes; null where each is made where it stands. */
+  readonly #constants: Map<string, PooledConstant> | null;
 
-  constructor(name: string, parameters: readonly (readonly [name: string, type: ValueType])[], results: readonly ValueType[]) {
+  constructor(name: string, parameters: readonly (readonly [name: string, type: ValueType])[], results: readonly ValueType[], { constantsOnce = false }: { readonly constantsOnce?: boolean } = {}) {
+    this.#constants = constantsOnce ? new Map() : null;
     this.name = name;
     this.results = results;
     this.#parameterCount = parameters.length;
@@ -240,6 +248,13 @@ export class FunctionBuilder {
       body.unsigned(count);
       body.byte(valueTypeCodes[type]);
     }
+    for (const { local, immediates } of this.#constants?.values() ?? []) {
+      const row = opcode('v128.const');
+      body.bytes(row.bytes);
+      writeImmediates(body, row, immediates);
+      body.bytes(opcode('local.set').bytes);
+      body.unsigned(local.index);
+    }
     const codeStart = body.length;
     body.bytes(this.#code.view());
     return {
@@ -318,6 +333,10 @@ export class FunctionBuilder {
         this.#stack.push(value.type);
         return;
       case 'instruction': {
+        if (this.#constants !== null && value.opcode.name === 'v128.const') {
+          this.#push(this.#constantLocal(this.#constants, value.immediates), 'v128');
+          return;
+        }
         value.operands.forEach((operand, index) => {
           this.#push(operand, value.opcode.operands[index]);
         });
@@ -351,6 +370,15 @@ export class FunctionBuilder {
     this.#code.bytes(opcode('call').bytes);
     this.#code.unsigned(callee.index);
     this.#stack.push(...callee.results);
+  }
+
+  #constantLocal(constants: Map<string, PooledConstant>, immediates: Immediates): Local<'v128'> {
+    const key = String(immediates.constant);
+    const known = constants.get(key);
+    if (known !== undefined) return known.local;
+    const local = this.local('constant', 'v128');
+    constants.set(key, { local, immediates });
+    return local;
   }
 
   #constant(value: number | bigint, type: ValueType | undefined): void {

@@ -25,6 +25,11 @@ export interface Signature<
   readonly results?: readonly Result[];
   /** Visible from outside under its name. Default false. */
   readonly export?: boolean;
+  /**
+   * Vector constants are made once, where the function begins. Engines make a constant again wherever it is written, at the price of several instructions,
+   * which in an inner loop full of polynomials costs more than the polynomials. Default false: where registers are scarce, they are better made again.
+   */
+  readonly constantsOnce?: boolean;
 }
 
 type ParameterLocals<Parameters extends Readonly<Record<string, ValueType>>> = {
@@ -88,7 +93,7 @@ export class ModuleBuilder {
   ): FunctionReference<readonly ValueType[], Result> {
     const entries = Object.entries<ValueType>(signature.parameters);
     const results = signature.results ?? [];
-    const builder = new FunctionBuilder(name, entries, results);
+    const builder = new FunctionBuilder(name, entries, results, signature);
     const locals = Object.fromEntries(builder.parameters.map((local, index) => [entries[index]?.[0] ?? local.name, local]));
     body(builder, locals as ParameterLocals<Parameters>);
     const parameters = entries.map(([, type]) => type);
