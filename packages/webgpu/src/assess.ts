@@ -1,7 +1,6 @@
-import { transformedWidth, walk, type Assessment, type AttentionRequest, type CallShape, type Capabilities, type Refusal, type Request } from '@heed/core';
+import { transformedWidth, type Assessment, type AttentionRequest, type CallShape, type Capabilities, type Refusal, type Request } from '@heed/core';
 import type { Machine } from '@heed/runtime-webgpu';
 import { planOf, type Plan } from './plan.ts';
-import { pairSlots } from './structure.ts';
 
 /** What this backend can do; `assess` refuses the rest. */
 export const capabilities: Capabilities = Object.freeze({
@@ -59,18 +58,15 @@ function refusalsOf(request: AttentionRequest, machine: Machine): readonly Refus
       if (bytes > machine.workgroupBytes) refusals.push({ stage: 'dims', reason: `${transform.name} makes ${side} rows of ${width}, which take ${bytes} bytes of workgroup memory; maxComputeWorkgroupStorageSize of this device is ${machine.workgroupBytes}`, remedy: 'Use narrower rows.' });
     }
   }
-  if (pairSlots(variant).some((expression) => [...walk(expression)].some((node) => node.kind === 'constant' && Number.isNaN(node.value)))) {
-    refusals.push({ stage: 'scoring', reason: 'an expression holds the constant NaN, which shaders have not', remedy: 'Write the mask as a mask.' });
-  }
   return refusals;
 }
 
 /** The plan in sentences. */
 export function describePlan(plan: Plan): readonly string[] {
-  const { path, blockQuery, blockKey, chunk } = plan;
+  const { path, blockQuery, blockKey } = plan;
   return [
     path === 'online' ? 'one walk over the keys with running statistics' : 'whole rows of scores in a scratch buffer, a few blocks of queries at a time',
-    `workgroups of ${blockQuery} queries × ${blockKey} keys, one invocation for each pair; keys through workgroup memory, ${chunk} channels at a time`,
+    `workgroups of ${blockQuery} queries × ${blockKey} keys, one invocation for each pair`,
     'sums, statistics and weights in float32; rows that are transformed or stored narrower are made float32 first, linear in tokens',
     'masked scores are −10³⁰, and scores from there down count as −∞; tiles that the mask empties are not computed, and those it fills run no mask code',
   ];

@@ -14,8 +14,6 @@ export interface Plan {
   readonly blockQuery: number;
   /** Keys of one tile; a workgroup has blockQuery · blockKey invocations, one for each pair. */
   readonly blockKey: number;
-  /** Channels of a key tile that are in workgroup memory at once. */
-  readonly chunk: number;
   readonly queryDim: number;
   readonly keyDim: number;
   /** Width of the rows that are combined. */
@@ -44,7 +42,6 @@ export function planOf(request: AttentionRequest): Plan {
     path: isOnline(variant) ? 'online' : 'rows',
     blockQuery: 16,
     blockKey: 16,
-    chunk: Math.min(scoreDim, 32),
     queryDim,
     keyDim,
     scoreDim,

@@ -18,15 +18,13 @@ export const pairBindings: readonly StorageBinding[] = [
 
 /** What kernels over pairs have in common, for `moduleOf`. */
 export function pairModule({ variant }: AttentionRequest, plan: Plan): Pick<ModuleOptions, 'variant' | 'plan' | 'invocations' | 'queryTables' | 'declarations'> {
-  const { blockQuery, blockKey, chunk } = plan;
+  const { blockQuery, blockKey } = plan;
   return {
     variant,
     plan,
     invocations: blockQuery * blockKey,
     queryTables: queryTablesOf(pairSlots(variant)),
     declarations: [
-      `// One chunk of channels of a key tile, [${blockKey}][${chunk}], rows one apart in banks.`,
-      `var<workgroup> keyTile: array<f32, ${blockKey * (chunk + 1)}>;`,
       `// One number for each pair of the tile, [${blockQuery}][${blockKey}].`,
       `var<workgroup> pairs: array<f32, ${blockQuery * blockKey}>;`,
     ],
@@ -79,7 +77,7 @@ export function writeScores(kernel: KernelBody, request: AttentionRequest, plan:
   const { writer, lowering } = kernel;
   const { scoring, masking, normalization } = request.variant;
   writer.line('let keyIndex = min(first + i32(lane), end - 1);', 'let inside = first + i32(lane) < end;', 'let keyPosition = positionAt(sequence.keyPositions, sequence.keyOffset, keyIndex);');
-  writer.section('1  combine: a sum over channels, the key tile through workgroup memory');
+  writer.section('1  combine: a sum over channels');
   writeCombined(kernel, request, plan);
   writer.section('2  scale and modify');
   writer.line(`var score = ${lowering().lower(scoring.scale)} * combined;`);
@@ -95,25 +93,12 @@ export function writeScores(kernel: KernelBody, request: AttentionRequest, plan:
   writer.line(`let term = ${lowering().lower(normalization.rule.score)};`);
 }
 
-function writeCombined({ writer, lowering }: KernelBody, { variant }: AttentionRequest, { scoreDim, chunk, blockQuery, blockKey }: Plan): void {
+function writeCombined({ writer, lowering }: KernelBody, { variant }: AttentionRequest, { scoreDim }: Plan): void {
   const { combine } = variant.scoring;
-  const row = chunk + 1;
-  writer.line('var combined = 0.0f;');
-  writer.block(`for (var start = 0u; start < ${scoreDim}u; start += ${chunk}u)`, () => {
-    writer.block(`for (var place = local; place < ${blockKey * chunk}u; place += ${blockQuery * blockKey}u)`, () => {
-      writer.line(`let tileKey = min(first + i32(place / ${chunk}u), end - 1);`, `let tileChannel = min(start + place % ${chunk}u, ${scoreDim - 1}u);`);
-      writer.line(`keyTile[place / ${chunk}u * ${row}u + place % ${chunk}u] = key[(firstKeyRow + u32(tileKey)) * ${scoreDim}u + tileChannel];`);
-    });
-    writer.line('workgroupBarrier();');
-    const count = scoreDim % chunk === 0 ? `${chunk}u` : `min(${chunk}u, ${scoreDim}u - start)`;
-    writer.block(`for (var offset = 0u; offset < ${count}; offset++)`, () => {
-      if (isProduct(combine)) writer.line(`combined = fma(query[queryAt + start + offset], keyTile[lane * ${row}u + offset], combined);`);
-      else {
-        writer.line('let channel = i32(start + offset);', 'let queryElement = query[queryAt + start + offset];', `let keyElement = keyTile[lane * ${row}u + offset];`);
-        writer.line(`combined += ${lowering().lower(combine)};`);
-      }
-    });
-    writer.line('workgroupBarrier();');
+  writer.line(`let keyAt = (firstKeyRow + u32(keyIndex)) * ${scoreDim}u;`, 'var combined = 0.0f;');
+  writer.block(`for (var offset = 0u; offset < ${scoreDim}u; offset++)`, () => {
+    if (isProduct(combine)) writer.line('combined = fma(query[queryAt + offset], key[keyAt + offset], combined);');
+    else writer.line('let channel = i32(offset);', 'let queryElement = query[queryAt + offset];', 'let keyElement = key[keyAt + offset];', `combined += ${lowering().lower(combine)};`);
   });
 }
 

@@ -2,8 +2,8 @@
  * Attention in one walk over the keys: each workgroup takes a block of query rows and keeps, for each row, the largest score, the sum of exponentials and the
  * weighted sum of values so far (Milakov & Gimelshein 2018; Rabe & Staats 2021; Dao 2022).
  *
- * An invocation scores one pair of each tile; then the lanes of a row share its value channels. First version: no register tiles, so each
- * number from workgroup memory meets one multiplication.
+ * An invocation scores one pair of each tile; then the lanes of a row share its value channels. First version: rows of query and key are read from the device's
+ * caches, without tiles in registers or workgroup memory, so each number that is read meets one multiplication.
  */
 import type { AttentionRequest } from '@heed/core';
 import type { ProgramSource } from '@heed/runtime-webgpu';
