@@ -18,7 +18,7 @@ const optionNames: Names<CpuBackendOptions> = { threads: true, vectors: true, ru
  * @throws AttentionError as `createWasmRuntime`; `invalid-argument` for an option of another name
  */
 export async function createCpuBackend(options: CpuBackendOptions = {}): Promise<CpuBackend> {
-  checkNames('createCpuBackend', options, optionNames);
+  checkNames('the options of createCpuBackend', options, optionNames);
   const { runtime, ...own } = options;
   return new CpuBackend(runtime ?? (await createWasmRuntime(own)), runtime === undefined);
 }

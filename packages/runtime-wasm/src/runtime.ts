@@ -65,7 +65,7 @@ const optionNames: Names<WasmRuntimeOptions> = { threads: true, vectors: true, m
  * @throws AttentionError `unsupported` without WebAssembly SIMD, or when wide vectors give a wrong answer; `invalid-argument`
  */
 export async function createWasmRuntime(options: WasmRuntimeOptions = {}): Promise<WasmRuntime> {
-  checkNames('createWasmRuntime', options, optionNames);
+  checkNames('the options of createWasmRuntime', options, optionNames);
   const { vectors = 'portable', threads } = options;
   const features = probe();
   if (!features.simd) throw new AttentionError('unsupported', 'This engine has no WebAssembly SIMD.', 'Use a newer engine, or another backend.');

@@ -63,7 +63,7 @@ const inputNames: Names<FastWeightInputs> = {
 export function bindFastWeights(request: FastWeightRequest, inputs: FastWeightInputs, runtime?: Runtime): BoundFastWeights {
   const given: unknown = inputs;
   if (typeof given !== 'object' || given === null) throw new AttentionError('invalid-argument', `Got ${show(given)} for the inputs.`, 'Pass { query, key, value }.');
-  checkNames('The inputs object', given, inputNames);
+  checkNames('the inputs', given, inputNames);
   const { variant, valueDim } = request;
   const width = widthOf(request);
   const { batch, heads, valueHeads, length } = bindRows(request, inputs, runtime);

@@ -47,7 +47,7 @@ export function checkFastWeightRequest(request: FastWeightRequest): void {
   if (typeof variant !== 'object' || variant === null || Reflect.get(variant, 'kind') !== 'fastWeights' || !Object.isFrozen(variant)) {
     throw new AttentionError('invalid-variant', `Got ${show(variant)} for the variant.`, 'Make one with fastWeights({ rule }).');
   }
-  checkNames('The request', given, requestNames);
+  checkNames('the request', given, requestNames);
   checkDTypeNames(request.dtypes);
   for (const name of ['dim', 'valueDim'] as const) {
     const dim: unknown = request[name];

@@ -7,7 +7,7 @@ export type Names<T> = Readonly<Record<keyof T, true>>;
 /**
  * Refuses what nothing reads: a misspelt name would be the same as none (L20).
  *
- * @param what  how messages call the object: 'The request', 'observe'
+ * @param what  how messages call the object: 'the request', 'observe'
  * @param known every name that it may have
  * @throws AttentionError `invalid-argument`, naming the nearest of those known, and all of them
  */
@@ -16,7 +16,7 @@ export function checkNames(what: string, given: object, known: Readonly<Record<s
   for (const name in given) {
     if (Object.hasOwn(known, name)) continue;
     const names = Object.keys(known);
-    throw new AttentionError('invalid-argument', `${what} has no ${show(name)}.`, `${didYouMean(name, names)}It takes ${names.join(', ')}.`);
+    throw new AttentionError('invalid-argument', `Got ${show(name)} in ${what}, which nothing reads.`, `${didYouMean(name, names)}It takes ${names.join(', ')}.`);
   }
 }
 

@@ -12,7 +12,7 @@ const optionNames: Names<RunOptions> = { signal: true, into: true };
  */
 export function checkOptions(given: unknown): void {
   if (typeof given !== 'object' || given === null) throw new AttentionError('invalid-argument', `Got ${show(given)} for the options.`, 'Pass { signal, into }, or nothing.');
-  checkNames('The options object', given, optionNames);
+  checkNames('the options', given, optionNames);
   const signal: unknown = 'signal' in given ? given.signal : undefined;
   if (signal !== undefined && !isSignal(signal)) throw new AttentionError('invalid-argument', `signal is ${show(signal)}.`, 'Pass an AbortSignal: new AbortController().signal.');
 }

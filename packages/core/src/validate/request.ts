@@ -40,7 +40,7 @@ export function checkRequest(request: AttentionRequest): Structure {
   const given: unknown = request;
   if (typeof given !== 'object' || given === null) throw new AttentionError('invalid-argument', `Got ${show(given)} for a request.`, 'Pass { variant, queryDim, keyDim, valueDim }.');
   checkVariant('variant' in given ? given.variant : undefined);
-  checkNames('The request', given, requestNames);
+  checkNames('the request', given, requestNames);
   for (const name of ['queryDim', 'keyDim', 'valueDim'] as const) checkDim(name, request[name]);
   checkDTypes(request);
   checkChoices(request);

@@ -32,7 +32,7 @@ const observeNames: Names<NonNullable<AttentionInputs['observe']>> = { heads: tr
  * @throws AttentionError `invalid-argument`
  */
 export function checkInputNames(inputs: Pick<AttentionInputs, 'packed' | 'observe'>): void {
-  checkNames('The inputs object', inputs, inputNames);
+  checkNames('the inputs', inputs, inputNames);
   const { packed, observe }: { readonly packed?: unknown; readonly observe?: unknown } = inputs;
   if (typeof packed === 'object' && packed !== null) checkNames('packed', packed, packedNames);
   if (typeof observe === 'object' && observe !== null) checkNames('observe', observe, observeNames);
