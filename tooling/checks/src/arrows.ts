@@ -11,7 +11,8 @@ const core: readonly string[] = ['@heed/core', '@heed/core/compute'];
 export const arrows: Readonly<Record<string, readonly string[]>> = {
   core: [],
   'runtime-wasm': core,
-  'runtime-webgpu': core,
+  // Its optional peer brings WebGPU to Node.
+  'runtime-webgpu': [...core, 'webgpu'],
   cpu: [...core, '@heed/runtime-wasm'],
   webgpu: [...core, '@heed/runtime-webgpu'],
   sparse: [...core, '@heed/runtime-wasm', '@heed/runtime-webgpu'],

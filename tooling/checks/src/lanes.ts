@@ -29,6 +29,7 @@ export const lanes: readonly Lane[] = [
   { script: 'conformance-single', leavesCounts: true },
   { script: 'conformance-deno', leavesCounts: true },
   { script: 'conformance-bun', leavesCounts: true },
+  { script: 'conformance-webgpu', leavesCounts: true },
   { script: 'browser', leavesCounts: true },
   { script: 'mutants', leavesCounts: true },
   { script: 'shutdown', leavesCounts: true, alone: true },

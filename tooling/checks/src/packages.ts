@@ -50,6 +50,8 @@ function publicProblems({ folder, manifest }: WorkspacePackage): readonly string
   for (const script of ['build', 'types', 'lint', 'tarball']) expect(scripts[script] !== undefined, `no script "${script}"`);
   expect((scripts.unit ?? scripts['unit-alone']) !== undefined, 'no script "unit" or "unit-alone"');
   for (const name of Object.keys({ ...manifest.dependencies, ...manifest.peerDependencies })) {
+    // An optional peer stands in for what a platform lacks: whoever runs there installs it.
+    if (manifest.peerDependenciesMeta?.[name]?.optional === true) continue;
     expect(name.startsWith('@heed/'), `depends on ${name} at run time; packages depend on @heed/* only`);
   }
   if (manifest.name !== '@heed/core') expect(manifest.peerDependencies?.['@heed/core'] !== undefined, '@heed/core is not a peer dependency');

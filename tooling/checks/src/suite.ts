@@ -15,13 +15,13 @@ import { root } from './workspace.ts';
  *
  * `--complete` forbids refusals, except of what the backend's capabilities leave out.
  * `--lane` names the lane where it is not `conformance` (or `conformance-deno`, `conformance-bun`). In Node everything runs from source, and
- * HEED_EXAMPLES, a number or `all`, says how many examples to run besides the laws. Other runtimes run few: they differ in how threads and
- * WebAssembly work, not in arithmetic.
+ * HEED_EXAMPLES, a number or `all`, says how many examples to run besides the laws; where it says nothing, `--examples` does, for a lane in which every
+ * example compiles for long. Other runtimes run few: they differ in how threads and WebAssembly work, not in arithmetic.
  */
 
 const fewExamples = '10';
 
-const { values, positionals } = parseArgs({ allowPositionals: true, options: { in: { type: 'string' }, lane: { type: 'string' }, complete: { type: 'boolean', default: false } } });
+const { values, positionals } = parseArgs({ allowPositionals: true, options: { in: { type: 'string' }, lane: { type: 'string' }, complete: { type: 'boolean', default: false }, examples: { type: 'string' } } });
 const [mode, backend = ''] = positionals;
 if (mode !== 'mutants' && (mode !== 'conformance' || backend === '')) throw new Error('Say which backend, or mutants.');
 const runtime = otherRuntime(values.in);
@@ -36,7 +36,7 @@ function otherRuntime(name: string | undefined): OtherRuntime | undefined {
 }
 
 function runSuite(): { readonly status: number; readonly output: string } {
-  const examples = runtime === undefined ? process.env.HEED_EXAMPLES : fewExamples;
+  const examples = runtime === undefined ? (process.env.HEED_EXAMPLES ?? values.examples) : fewExamples;
   const suite =
     mode === 'mutants'
       ? ['--mutants']

@@ -1,0 +1,8 @@
+import { createWebGpuBackend, type WebGpuBackend } from '@heed/webgpu';
+import { provideAdapter } from '../src/webgpu-adapter.ts';
+
+/** Dawn in Node, on a GPU where there is one, else on SwiftShader. @throws Error where there is neither */
+export function createBackend(): Promise<WebGpuBackend> {
+  provideAdapter();
+  return createWebGpuBackend();
+}

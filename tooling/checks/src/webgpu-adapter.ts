@@ -1,0 +1,34 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+
+/** Where Debian's Chromium describes the software adapter that it brings. */
+const swiftShader = '/usr/lib/chromium/vk_swiftshader_icd.json';
+const loaders = ['/usr/lib/x86_64-linux-gnu/libvulkan.so.1', '/usr/lib/aarch64-linux-gnu/libvulkan.so.1', '/usr/lib/libvulkan.so.1', '/usr/lib64/libvulkan.so.1'];
+const packages = ['libvulkan1', 'chromium'];
+const installation = `apt-get update && apt-get install -y ${packages.join(' ')}`;
+
+/**
+ * Makes WebGPU find an adapter in Node on Linux: the driver that VK_ICD_FILENAMES names, else SwiftShader, installed where that is allowed. A lane that promises
+ * WebGPU fails without one.
+ * @throws Error with the line that installs it
+ */
+export function provideAdapter(): void {
+  if (process.platform !== 'linux' || process.env.VK_ICD_FILENAMES !== undefined) return;
+  if (!isInstalled()) install();
+  if (!isInstalled()) throw new Error(`WebGPU has no adapter on this machine. Install one: ${installation}`);
+  process.env.VK_ICD_FILENAMES = swiftShader;
+}
+
+function isInstalled(): boolean {
+  return existsSync(swiftShader) && loaders.some((loader) => existsSync(loader));
+}
+
+/** With root's rights and apt-get; what it prints belongs to no report. */
+function install(): void {
+  if (process.getuid?.() !== 0 || spawnSync('apt-get', ['--version']).status !== 0) return;
+  const stdio = ['ignore', 2, 2] as ['ignore', number, number];
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+  const options = ['-y', '-q', '-o', 'DPkg::Lock::Timeout=300'];
+  spawnSync('apt-get', [...options, 'update'], { stdio, env });
+  spawnSync('apt-get', [...options, 'install', ...packages], { stdio, env });
+}
