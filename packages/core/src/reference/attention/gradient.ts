@@ -11,7 +11,7 @@ import { Forward, reduceChannel } from './forward.ts';
 import { normalizeRowBackward } from './normalize.ts';
 import type { Operands } from './operands.ts';
 import { rowsOf } from './operands.ts';
-import { denseTensor } from '../dense-tensor.ts';
+import { denseTensor } from '../../dense-tensor.ts';
 import { TableGradients } from './table-gradients.ts';
 import { transformRowBackward } from './transforms-backward.ts';
 

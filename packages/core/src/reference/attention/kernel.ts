@@ -13,7 +13,7 @@ import { computeGradients } from './gradient.ts';
 import { observe } from './observe.ts';
 import type { Operands } from './operands.ts';
 import { operandsOf, rowsOf } from './operands.ts';
-import { denseTensor } from '../dense-tensor.ts';
+import { denseTensor } from '../../dense-tensor.ts';
 import { computeOutputs, computePartial } from './outputs.ts';
 import type { Steps } from './slices.ts';
 import { finishInSlices, finishNow } from './slices.ts';

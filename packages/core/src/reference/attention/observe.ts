@@ -4,7 +4,7 @@ import type { HostTensor } from '../../tensor.ts';
 import { Forward } from './forward.ts';
 import type { Head } from './forward.ts';
 import type { Operands } from './operands.ts';
-import { denseTensor } from '../dense-tensor.ts';
+import { denseTensor } from '../../dense-tensor.ts';
 import type { Steps } from './slices.ts';
 
 /**

@@ -1,7 +1,7 @@
 import { elementCount } from '../../tensor.ts';
 import type { HostPartial, MergeClass } from '../../partial.ts';
 import type { DType, HostTensor } from '../../tensor.ts';
-import { denseTensor } from '../dense-tensor.ts';
+import { denseTensor } from '../../dense-tensor.ts';
 import { Forward } from './forward.ts';
 import type { Head } from './forward.ts';
 import type { Operands } from './operands.ts';

@@ -6,7 +6,7 @@ import type { Place } from '../../place.ts';
 import type { HostTensor } from '../../tensor.ts';
 import { elementCount } from '../../tensor.ts';
 import type { Operands } from './operands.ts';
-import { denseTensor } from '../dense-tensor.ts';
+import { denseTensor } from '../../dense-tensor.ts';
 
 interface Derived<T> {
   readonly read: T;

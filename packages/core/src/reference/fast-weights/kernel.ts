@@ -7,7 +7,7 @@ import { checkFastWeightRequest } from '../../fast-weights/request.ts';
 import type { HostTensor, Tensor } from '../../tensor.ts';
 import { unsupported } from '../../unsupported.ts';
 import { checkOptions } from '../../validate/options.ts';
-import { denseTensor } from '../dense-tensor.ts';
+import { denseTensor } from '../../dense-tensor.ts';
 import type { Steps } from '../attention/slices.ts';
 import { finishInSlices, finishNow } from '../attention/slices.ts';
 import { computeChunkRule } from './chunk-rule.ts';

@@ -5,7 +5,7 @@ import { onHost } from '../../place.ts';
 import type { RowTransform } from '../../stages/transforms/transform.ts';
 import type { HostTensor, Tensor } from '../../tensor.ts';
 import { elementCount, toFloat64 } from '../../tensor.ts';
-import { denseTensor } from '../dense-tensor.ts';
+import { denseTensor } from '../../dense-tensor.ts';
 import type { Steps } from '../attention/slices.ts';
 import { TableGradients } from '../attention/table-gradients.ts';
 import { transformRowBackward } from '../attention/transforms-backward.ts';

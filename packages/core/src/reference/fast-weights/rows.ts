@@ -1,7 +1,7 @@
 import type { DType, HostTensor, Tensor } from '../../tensor.ts';
 import { elementCount, toFloat64 } from '../../tensor.ts';
 import { onHost } from '../../place.ts';
-import { denseTensor } from '../dense-tensor.ts';
+import { denseTensor } from '../../dense-tensor.ts';
 
 /** Rows of a tensor [batch, heads, length, width], or [batch, heads, length] as rows of one number, in float64. Axes of size 1 repeat. */
 export class Rows {
