@@ -98,7 +98,11 @@ function writeCombined({ writer, lowering }: KernelBody, { variant }: AttentionR
   writer.line(`let keyAt = (firstKeyRow + u32(keyIndex)) * ${scoreDim}u;`, 'var combined = 0.0f;');
   writer.block(`for (var offset = 0u; offset < ${scoreDim}u; offset++)`, () => {
     if (isProduct(combine)) writer.line('combined = fma(query[queryAt + offset], key[keyAt + offset], combined);');
-    else writer.line('let channel = i32(offset);', 'let queryElement = query[queryAt + offset];', 'let keyElement = key[keyAt + offset];', `combined += ${lowering().lower(combine)};`);
+    else {
+      writer.line('let channel = i32(offset);', 'let queryElement = query[queryAt + offset];', 'let keyElement = key[keyAt + offset];');
+      // Lowering may write locals, which stand behind what they read.
+      writer.line(`combined += ${lowering().lower(combine)};`);
+    }
   });
 }
 

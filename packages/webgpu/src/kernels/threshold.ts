@@ -123,7 +123,8 @@ function writeNormalize(kernel: KernelBody, request: AttentionRequest, plan: Pla
     forTiles(kernel, plan, () => {
       writer.line(`let place = ordinal * ${plan.blockKey}u + lane;`, 'let keyIndex = min(first + i32(lane), end - 1);', 'let keyPosition = positionAt(sequence.keyPositions, sequence.keyOffset, keyIndex);', 'let term = scratch[scratchAt + place];');
       writer.block('if (term > lowest)', () => {
-        writer.line(`let weight = ${weight};`, `scratch[scratchAt + place] = ${lowering().lower(reweigh)};`);
+        writer.line(`let weight = ${weight};`);
+        writer.line(`scratch[scratchAt + place] = ${lowering().lower(reweigh)};`);
       });
     });
   });

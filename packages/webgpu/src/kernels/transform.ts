@@ -139,7 +139,8 @@ function writeTransform(kernel: KernelBody, transform: RowTransform, rows: Rows)
       return;
     }
     case 'norm': {
-      writer.line('let channel = 0u;', `let epsilon = ${at(transform.epsilon)};`);
+      writer.line('let channel = 0u;');
+      writer.line(`let epsilon = ${at(transform.epsilon)};`);
       if (transform.norm === 'layer') {
         own(kernel, width, 'sum', `${row}[channel]`);
         writer.line(`let centre = laneSum(local, sumOwn) / ${width}.0f;`);
@@ -165,7 +166,10 @@ function writeTransform(kernel: KernelBody, transform: RowTransform, rows: Rows)
       return;
     }
     case 'elementwise':
-      overChannels(kernel, width, () => writer.line(`let element = ${row}[channel];`, `${next}[channel] = ${at(transform.expression, 'element')};`));
+      overChannels(kernel, width, () => {
+        writer.line(`let element = ${row}[channel];`);
+        writer.line(`${next}[channel] = ${at(transform.expression, 'element')};`);
+      });
       return;
     case 'featureMap':
       writeFeatureMap(kernel, transform, rows);
