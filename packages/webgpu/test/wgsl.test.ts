@@ -1,4 +1,4 @@
-import { alibi, attention, causal, laser, rope, scaledDot, softcap, softmax, sparsemax, window, additive, type AttentionVariant } from '@heed/core';
+import { alibi, attention, causal, distance, laser, rope, scaledDot, softcap, softmax, sparsemax, window, additive, type AttentionVariant } from '@heed/core';
 import { describe, expect, test } from 'vitest';
 import { prefillProgram } from '../src/kernels/prefill.ts';
 import { rowsProgram } from '../src/kernels/threshold.ts';
@@ -29,6 +29,12 @@ describe('the WGSL of canonical variants', () => {
   test('rope, key rows', async () => {
     const variant = attention({ scoring: scaledDot().transform(rope({ pairing: 'half' })) });
     await expect(transformProgram(request(variant), planOf(request(variant)), 'key').code).toMatchFileSnapshot('./snapshots/rope-key-rows.wgsl');
+  });
+
+  test('locals of an expression stand behind the inputs that they read', () => {
+    const variant = attention({ scoring: distance() });
+    const { code } = prefillProgram(request(variant), planOf(request(variant)));
+    expect(code.indexOf('let queryElement')).toBeLessThan(code.indexOf('let value1 = (queryElement'));
   });
 
   test('other values of uniforms give the same text, so that nothing is compiled again', () => {
