@@ -57,7 +57,7 @@ function toleranceTable(): string {
 export function conformanceReports(): readonly ConformanceReport[] {
   return workspacePackages().flatMap(({ folder, manifest }) =>
     Object.keys(manifest.scripts ?? {})
-      .filter((script) => script === 'conformance')
+      .filter((script) => script === 'conformance' || script === 'conformance-webgpu')
       .map((script) => countsFile(folder, script))
       .filter((file) => existsSync(file))
       .map((file) => JSON.parse(readFileSync(file, 'utf8')) as ConformanceReport),
