@@ -25,7 +25,7 @@ export const capabilities: Capabilities = Object.freeze({
 /** Whether a request can be done, and how; or every reason why not. Pure. */
 export function assess(request: Request, machine: Machine, shape?: CallShape): Assessment {
   if (!isAttention(request)) {
-    return { supported: false, refusals: [{ stage: 'rule', reason: 'fast weights are not rows of weights', remedy: 'Use the linear backend on the same runtime.' }] };
+    return { supported: false, refusals: [{ stage: 'rule', reason: 'fast weights are not rows of weights', remedy: 'Use the reference backend, which computes them.' }] };
   }
   const refusals = refusalsOf(request);
   if (refusals.length > 0) return { supported: false, refusals };
