@@ -1,0 +1,2 @@
+export { sinusoidalPositions } from './positions/sinusoidal.ts';
+export type { SinusoidalOptions } from './positions/sinusoidal.ts';
