@@ -41,3 +41,18 @@ export type { Features, WideVectors } from './probe.ts';
 export { measureLimits } from './limits.ts';
 export type { Limit, WasmLimits } from './limits.ts';
 export { floatBits, kernelParameters } from './operations/words.ts';
+
+export { CallMemory } from './kernels/call-memory.ts';
+export type { Placed } from './kernels/call-memory.ts';
+export { Exponential, minusInfinity } from './kernels/exponential.ts';
+export { largestLane, sumOfLanes } from './kernels/lanes.ts';
+export { normalizeRow } from './kernels/normalize-row.ts';
+export type { RowNormalization, TermRow } from './kernels/normalize-row.ts';
+export { laneNumbers, Place, queryTableRows } from './kernels/place.ts';
+export type { Inputs, PlaceOptions, Surroundings, Vector } from './kernels/place.ts';
+export { recordsOf, WordRecord, words } from './kernels/records.ts';
+export type { Words } from './kernels/records.ts';
+export { loadRow, storeRow } from './kernels/rows.ts';
+export { transformRow } from './kernels/transform-row.ts';
+export type { RowSource } from './kernels/transform-row.ts';
+export { queryTableRowsWord, tableStrideWord, tableWord, turnWord, uniformWord } from './kernels/word-names.ts';
