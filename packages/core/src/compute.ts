@@ -16,7 +16,15 @@ export type { BoundFastWeights, BoundFastWeightSequence } from './fast-weights/b
 export { checkFastWeightRequest, fastWeightDTypes } from './fast-weights/request.ts';
 export { hiddenDimOf, stateShapes, widthOf } from './fast-weights/state.ts';
 export type { StateSizes } from './fast-weights/state.ts';
+export { HostValues } from './host-values.ts';
+export type { CallValues } from './host-values.ts';
+export { observedShapeOf } from './observed-shape.ts';
+export type { ObservedShape } from './observed-shape.ts';
+export { isOnline, pairExpressions, queryTablesOf, randomStreamsOf } from './pairs.ts';
+export type { RandomStream } from './pairs.ts';
 export { finalize, merge, mergeClassOf } from './partial.ts';
+export type { Merging } from './partial.ts';
+export { partialRequestOf } from './partial-request.ts';
 export { unsupported } from './unsupported.ts';
 export { bind, createBinder } from './bind.ts';
 export type { Binder, BinderOptions, BoundCall, BoundKeys, BoundSequence, BoundTable, KeyInputs } from './bind.ts';

@@ -39,18 +39,23 @@ export interface Partial<T extends Tensor = Tensor> {
 
 export type HostPartial = Partial<HostTensor>;
 
-/** The merge class of a variant, or why its partial results cannot merge. Pure. */
-export function mergeClassOf(variant: AttentionVariant): { readonly mergeClass: MergeClass } | { readonly refusal: string } {
+/** The merge class of a variant, or why its partial results cannot merge. */
+export type Merging = { readonly mergeClass: MergeClass; readonly refusal: null } | { readonly mergeClass: null; readonly refusal: string };
+
+/** Pure; a variant refuses when no fixed number of statistics says what one part of the keys must know of the others. */
+export function mergeClassOf(variant: AttentionVariant): Merging {
   const { rule, reweigh } = variant.normalization;
   const { reduction } = variant.aggregation;
-  if (rule.kind === 'threshold') return { refusal: 'a threshold normalization needs the threshold of the whole row, which no shard knows' };
-  if (rule.kind === 'hardMax') return { refusal: 'a selection needs the candidates of the whole row' };
-  if (!isLinear(reweigh)) return { refusal: 'the reweighing is not linear in the weight, so it cannot be applied before the weights of the whole row are known' };
-  if (reduction === 'max') return rule.kind === 'elementwise' ? { mergeClass: 'max' } : { refusal: 'the largest weighted value needs weights divided by the sum of the whole row' };
+  const merges = (mergeClass: MergeClass): Merging => ({ mergeClass, refusal: null });
+  const refuses = (refusal: string): Merging => ({ mergeClass: null, refusal });
+  if (rule.kind === 'threshold') return refuses('a threshold normalization needs the threshold of the whole row, which no shard knows');
+  if (rule.kind === 'hardMax') return refuses('a selection needs the candidates of the whole row');
+  if (!isLinear(reweigh)) return refuses('the reweighing is not linear in the weight, so it cannot be applied before the weights of the whole row are known');
+  if (reduction === 'max') return rule.kind === 'elementwise' ? merges('max') : refuses('the largest weighted value needs weights divided by the sum of the whole row');
   if (reduction === 'logSumExp') {
-    return rule.kind === 'rowSum' ? { refusal: 'ln Σ w e^v with weights divided by their sum is not merged' } : { mergeClass: 'logSumExpOfValues' };
+    return rule.kind === 'rowSum' ? refuses('ln Σ w e^v with weights divided by their sum is not merged') : merges('logSumExpOfValues');
   }
-  return { mergeClass: rule.kind === 'softmax' ? 'logSumExp' : 'sum' };
+  return merges(rule.kind === 'softmax' ? 'logSumExp' : 'sum');
 }
 
 /** reweigh(weight) = factor · weight: its derivative does not read the weight, and it is 0 at 0. */
@@ -174,8 +179,8 @@ export function finalize(request: AttentionRequest, given: Partial, inputs: Atte
   const call = bind(request, inputs);
   const partial = partialOnHost(given);
   const merging = mergeClassOf(request.variant);
-  if (!('mergeClass' in merging) || merging.mergeClass !== partial.mergeClass || call.outputShape.join() !== partial.accumulator.shape.join()) {
-    throw new AttentionError('invalid-argument', `Got a partial of ${describe(partial)} for outputs [${call.outputShape.join(', ')}] of ${'refusal' in merging ? 'a variant that does not merge' : `class ${merging.mergeClass}`}.`, 'Pass the request and the queries that it was computed for.');
+  if (merging.mergeClass !== partial.mergeClass || call.outputShape.join() !== partial.accumulator.shape.join()) {
+    throw new AttentionError('invalid-argument', `Got a partial of ${describe(partial)} for outputs [${call.outputShape.join(', ')}] of ${merging.mergeClass === null ? 'a variant that does not merge' : `class ${merging.mergeClass}`}.`, 'Pass the request and the queries that it was computed for.');
   }
   const { rule } = request.variant.normalization;
   const { finish } = request.variant.aggregation;

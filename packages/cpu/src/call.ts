@@ -1,11 +1,11 @@
 import type { AttentionOutputs, HostTensor, ObservedStage, RowTransform } from '@heed/core';
-import type { BoundCall, BoundKeys } from '@heed/core/compute';
+import type { BoundCall, BoundKeys, CallValues } from '@heed/core/compute';
 import { bytesPerElement, transformedWidth } from '@heed/core';
+import { HostValues } from '@heed/core/compute';
 import type { Phase, Program } from '@heed/runtime-wasm';
 import type { CallMemory, Placed } from './call-memory.ts';
 import { panelBytes, scratchOf, valueRowBytes } from './emit/context.ts';
 import { workspaceBytes } from './emit/decode.ts';
-import { HostValues, type CallValues } from './host-values.ts';
 import { queryTableRowsWord, stageWord, tableStrideWord, tableWord, turnWord, uniformWord, type Layouts } from './layouts.ts';
 import type { Plan } from './plan.ts';
 import { roundUp } from './plan.ts';
@@ -244,7 +244,7 @@ export class CallWriter {
       record.set('values.head', valueBytes);
       bytes += (keyBytes + valueBytes) * keyHeads;
       if (packed !== null && rule.kind === 'softmax') record.set('sinks', memory.write(values.sinks(rule.sink, sequence.batch)));
-      if (packed !== null && this.#plan.streams.length > 0) record.set('randomKeys', memory.write(values.randomKeys(this.#plan, sequence)));
+      if (packed !== null && this.#plan.streams.length > 0) record.set('randomKeys', memory.write(values.randomKeys(this.#plan.streams, sequence)));
       turns(memory, record, values, 'query', request.variant.scoring.queryTransforms, request.queryDim, queryPositions);
       if (!call.keysTransformed) turns(memory, record, values, 'key', request.variant.scoring.keyTransforms, request.keyDim, keyPositions);
     });

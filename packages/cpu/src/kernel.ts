@@ -1,16 +1,14 @@
 import type { AttentionInputs, AttentionKernel, AttentionOutputs, AttentionRequest, CallShape, EnqueueOptions, Explanation, Gradients, HostTensor, MergeClass, ObservedStage, Partial, RunOptions, StopSignal, Tensor } from '@heed/core';
 import type { Binder, BoundCall, KeyInputs } from '@heed/core/compute';
 import { AttentionError, isHostTensor } from '@heed/core';
-import { classifyTiles, countTiles, createBinder } from '@heed/core/compute';
+import { classifyTiles, countTiles, createBinder, mergeClassOf, observedShapeOf, partialRequestOf } from '@heed/core/compute';
 import type { Program, Submission, WasmRuntime } from '@heed/runtime-wasm';
 import { assess, describePlan } from './assess.ts';
 import { CallMemory } from './call-memory.ts';
 import { CallWriter, type Operands, type Prepared } from './call.ts';
 import { emitProgram } from './emit/program.ts';
 import { layoutsOf } from './layouts.ts';
-import { mergingOf } from './merging.ts';
-import { fillUnseen, observationChains, observedShapeOf } from './observation.ts';
-import { partialRequestOf } from './partial-request.ts';
+import { fillUnseen, observationChains } from './observation.ts';
 import { RecordCache } from './record-cache.ts';
 import { partsOfCall } from './schedule.ts';
 import { observingPlanOf, partialPlanOf, planOf, type Plan } from './plan.ts';
@@ -35,7 +33,7 @@ export class CpuKernel implements AttentionKernel {
   /** @param writers of all kernels of the backend: equal programs read equal records */
   constructor(runtime: WasmRuntime, request: AttentionRequest, writers: WeakMap<Program, CallWriter>, onDispose: (kernel: CpuKernel) => void) {
     this.request = request;
-    this.mergeClass = mergingOf(request.variant).mergeClass;
+    this.mergeClass = mergeClassOf(request.variant).mergeClass;
     this.#runtime = runtime;
     this.#binder = createBinder(request, { runtime });
     this.#writers = writers;
@@ -66,7 +64,7 @@ export class CpuKernel implements AttentionKernel {
 
   async partial(inputs: AttentionInputs, options: RunOptions = {}): Promise<Partial<HostTensor>> {
     this.#checkOpen();
-    const { mergeClass, refusal } = mergingOf(this.request.variant);
+    const { mergeClass, refusal } = mergeClassOf(this.request.variant);
     if (mergeClass === null) throw new AttentionError('merge-refused', `Partial results of this variant do not merge: ${refusal}.`, 'Run it over all keys at once.');
     const call = this.#binder.bind(inputs, options);
     const program = (this.#partial ??= this.#load(partialRequestOf(this.request), partialPlanOf(partialRequestOf(this.request), this.#runtime.machine)));

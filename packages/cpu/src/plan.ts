@@ -1,8 +1,8 @@
-import type { AttentionRequest, DType, Expression, ObservedStage } from '@heed/core';
-import { isProduct, partsOf, readsInput, transformedWidth, walk } from '@heed/core';
-import { requestDTypes } from '@heed/core/compute';
+import type { AttentionRequest, DType, ObservedStage } from '@heed/core';
+import type { RandomStream } from '@heed/core/compute';
+import { isProduct, readsInput, transformedWidth } from '@heed/core';
+import { isOnline, pairExpressions, queryTablesOf, randomStreamsOf, requestDTypes } from '@heed/core/compute';
 import type { FloatStorage } from '@heed/runtime-wasm';
-import { mergingOf } from './merging.ts';
 
 /** What the engine offers; the same for every plan of a backend. */
 export interface Machine {
@@ -45,7 +45,7 @@ export interface Plan {
   /** Query tables that the modifiers read, each with a place for its products. */
   readonly queryTables: readonly string[];
   /** Random streams, [seed uniform, stream], each with one key for each head. */
-  readonly streams: readonly (readonly [seed: string, stream: number])[];
+  readonly streams: readonly RandomStream[];
   /** A second program for few queries, which reads keys and values where they lie instead of packing them. */
   readonly readsInPlace: boolean;
   /** Keys of one part when few queries share the cores; parts are merged in order (L14: by key length alone). */
@@ -64,12 +64,12 @@ export interface Plan {
 }
 
 export function planOf(request: AttentionRequest, machine: Machine): Plan {
-  return planFor(request, machine, isOnline(request) ? 'online' : 'rows');
+  return planFor(request, machine, isOnline(request.variant) ? 'online' : 'rows');
 }
 
 /** The plan of partial results, for a request as `partialRequestOf` makes it. */
 export function partialPlanOf(request: AttentionRequest, machine: Machine): Plan {
-  return { ...planOf(request, machine), partial: true, countsKeys: request.variant.normalization.rule.kind !== 'softmax' || !isOnline(request) };
+  return { ...planOf(request, machine), partial: true, countsKeys: request.variant.normalization.rule.kind !== 'softmax' || !isOnline(request.variant) };
 }
 
 /** The plan of the pass that looks at stages; null when none was asked for. */
@@ -86,7 +86,7 @@ function planFor(request: AttentionRequest, machine: Machine, path: Plan['path']
   const scoring = isProduct(variant.scoring.combine) ? 'product' : 'pairwise';
   const tile = tileOf(scoring, machine);
   const widths = [...widthsOf(variant.scoring.queryTransforms, queryDim), ...widthsOf(variant.scoring.keyTransforms, keyDim)];
-  const queryTables = [...new Set(expressionsOfPairs(request).flatMap(queryTablesOf))];
+  const queryTables = queryTablesOf(pairExpressions(variant));
   const blockQuery = path === 'rows' ? 16 : machine.wide ? 64 : 32;
   const scoreDim = variant.scoring.queryTransforms.reduce((width, transform) => transformedWidth(transform, width), queryDim);
   return {
@@ -105,7 +105,7 @@ function planFor(request: AttentionRequest, machine: Machine, path: Plan['path']
     rowFloats: roundUp(Math.max(...widths, valueDim), 4),
     dtypes: { query: storageOf(dtypes.query), key: storageOf(dtypes.key), value: storageOf(dtypes.value), output: storageOf(dtypes.output) },
     queryTables,
-    streams: streamsOf(request),
+    streams: randomStreamsOf(variant),
     readsInPlace: path === 'online' && canReadInPlace(request, scoring, scoreDim),
     partKeys: 512,
     partRows: 16,
@@ -121,15 +121,7 @@ function planFor(request: AttentionRequest, machine: Machine, path: Plan['path']
 function canReadInPlace(request: AttentionRequest, scoring: Plan['scoring'], scoreDim: number): boolean {
   const { variant, valueDim } = request;
   const readsHead = readsInput(variant.masking.allowed, 'head', 'keyHead');
-  return scoring === 'product' && scoreDim % 4 === 0 && valueDim % 4 === 0 && variant.aggregation.prepare.kind === 'input' && !readsHead && expressionsOfPairs(request).every((expression) => queryTablesOf(expression).length === 0);
-}
-
-/** One walk is enough when weights, or their numerators, follow from one score and the running statistics. */
-function isOnline({ variant }: AttentionRequest): boolean {
-  const { rule } = variant.normalization;
-  if (variant.aggregation.reduction !== 'sum') return false;
-  if (rule.kind === 'elementwise') return true;
-  return (rule.kind === 'softmax' || rule.kind === 'rowSum') && mergingOf(variant).mergeClass !== null;
+  return scoring === 'product' && scoreDim % 4 === 0 && valueDim % 4 === 0 && variant.aggregation.prepare.kind === 'input' && !readsHead && queryTablesOf(pairExpressions(variant)).length === 0;
 }
 
 function tileOf(scoring: Plan['scoring'], { wide }: Machine): Plan['tile'] {
@@ -141,28 +133,6 @@ function widthsOf(transforms: AttentionRequest['variant']['scoring']['queryTrans
   const widths = [dim];
   for (const transform of transforms) widths.push(transformedWidth(transform, widths.at(-1) ?? dim));
   return widths;
-}
-
-/** Every expression that is evaluated for pairs of a query and a key. */
-export function expressionsOfPairs({ variant }: AttentionRequest): readonly Expression[] {
-  const { scoring, masking, normalization } = variant;
-  return [...scoring.modifiers.map(({ expression }) => expression), masking.allowed, normalization.rule.score, normalization.reweigh];
-}
-
-function queryTablesOf(expression: Expression): readonly string[] {
-  const names: string[] = [];
-  for (const node of walk(expression)) if (node.kind === 'queryTable') names.push(node.name);
-  return names;
-}
-
-function streamsOf(request: AttentionRequest): Plan['streams'] {
-  const found = new Map<string, readonly [string, number]>();
-  const visit = (node: Expression): void => {
-    if (node.kind === 'random') found.set(`${node.seed} ${node.stream}`, [node.seed, node.stream]);
-    partsOf(node).forEach(visit);
-  };
-  expressionsOfPairs(request).forEach(visit);
-  return [...found.values()];
 }
 
 /** What `assess` lets through. */

@@ -1,14 +1,12 @@
 import type { AttentionInputs, AttentionKernel, AttentionOutputs, AttentionRequest, CallShape, EnqueueOptions, Explanation, Gradients, HostTensor, MergeClass, ObservedStage, Partial, RunOptions, Tensor } from '@heed/core';
 import { AttentionError, isHostTensor } from '@heed/core';
 import type { Binder, BoundCall, KeyInputs } from '@heed/core/compute';
-import { classifyTiles, countTiles, createBinder } from '@heed/core/compute';
+import { classifyTiles, countTiles, createBinder, mergeClassOf, observedShapeOf, partialRequestOf } from '@heed/core/compute';
 import { operationCall, type ElementShader, type WebGpuRuntime } from '@heed/runtime-webgpu';
 import { assess, describePlan } from './assess.ts';
 import { CallBuffers } from './call.ts';
 import { CallStages, programsOf, type Programs } from './stages.ts';
-import { mergingOf } from './merging.ts';
-import { fillUnseen, observedShapeOf, sumOverRows } from './observation.ts';
-import { partialRequestOf } from './partial-request.ts';
+import { fillUnseen, sumOverRows } from './observation.ts';
 import { observingPlanOf, partialPlanOf, planOf } from './plan.ts';
 import { transformProgram } from './kernels/transform.ts';
 import { Slicer, type Stage } from './slices.ts';
@@ -30,7 +28,7 @@ export class WebGpuKernel implements AttentionKernel {
 
   constructor(runtime: WebGpuRuntime, request: AttentionRequest, onDispose: (kernel: WebGpuKernel) => void) {
     this.request = request;
-    this.mergeClass = mergingOf(request.variant).mergeClass;
+    this.mergeClass = mergeClassOf(request.variant).mergeClass;
     this.#runtime = runtime;
     this.#binder = createBinder(request, { runtime });
     this.#slicer = new Slicer(runtime);
@@ -68,7 +66,7 @@ export class WebGpuKernel implements AttentionKernel {
 
   async partial(inputs: AttentionInputs, options: RunOptions = {}): Promise<Partial> {
     this.#checkOpen();
-    const { mergeClass, refusal } = mergingOf(this.request.variant);
+    const { mergeClass, refusal } = mergeClassOf(this.request.variant);
     if (mergeClass === null) throw new AttentionError('merge-refused', `Partial results of this variant do not merge: ${refusal}.`, 'Run it over all keys at once.');
     const request = partialRequestOf(this.request);
     const programs = (this.#partial ??= programsOf(request, partialPlanOf(request)));

@@ -1,23 +1,5 @@
 import { elementCount, type ObservedStage, type Tensor } from '@heed/core';
-import type { BoundCall } from '@heed/core/compute';
 import { operationCall, type ElementShader, type WebGpuRuntime } from '@heed/runtime-webgpu';
-
-/** Which heads and rows are looked at, and the shapes of what is seen (L8). */
-export interface ObservedShape {
-  readonly heads: readonly number[];
-  readonly rows: readonly number[];
-  /** [batch, observed heads, observed rows, keyLength] */
-  readonly stage: readonly number[];
-  /** [batch, observed heads, keyLength] */
-  readonly mass: readonly number[];
-}
-
-export function observedShapeOf(call: BoundCall): ObservedShape {
-  const heads = [...(call.inputs.observe?.heads ?? Array.from({ length: call.heads }, (_, head) => head))];
-  const rows = [...(call.inputs.observe?.rows ?? Array.from({ length: call.queryRows }, (_, row) => row))];
-  const batch = call.outputShape[0] ?? 0;
-  return { heads, rows, stage: [batch, heads.length, rows.length, call.keyRows], mass: [batch, heads.length, call.keyRows] };
-}
 
 /** What is not visited: keys outside of a row's sequence, and those that the mask surely forbids. */
 export function fillUnseen(runtime: WebGpuRuntime, stage: ObservedStage, target: Tensor): void {

@@ -1,7 +1,5 @@
-import { transformedWidth, walk, type AttentionRequest, type AttentionVariant, type DType, type Expression, type ObservedStage } from '@heed/core';
-import { requestDTypes } from '@heed/core/compute';
-import { mergingOf } from './merging.ts';
-import { pairSlots } from './structure.ts';
+import { transformedWidth, type AttentionRequest, type AttentionVariant, type DType, type ObservedStage } from '@heed/core';
+import { isOnline, randomStreamsOf, requestDTypes, type RandomStream } from '@heed/core/compute';
 
 /** Everything that kernels are written from. Plain data: equal plans and structures give equal text. */
 export interface Plan {
@@ -23,7 +21,7 @@ export interface Plan {
   readonly rowWidth: number;
   readonly dtypes: { readonly query: DType; readonly key: DType; readonly value: DType; readonly output: DType };
   /** Random streams, [seed uniform, stream]. */
-  readonly streams: readonly (readonly [seed: string, stream: number])[];
+  readonly streams: readonly RandomStream[];
   /** The program ends before what is applied once at the end (L13). */
   readonly partial: boolean;
   /** The stage that this program writes instead of an output. */
@@ -48,7 +46,7 @@ export function planOf(request: AttentionRequest): Plan {
     valueDim,
     rowWidth: Math.max(...widths),
     dtypes,
-    streams: streamsOf(variant),
+    streams: randomStreamsOf(variant),
     partial: false,
     observed: null,
     statistics: normalization.rule.kind === 'softmax' ? ['logSumExp'] : [],
@@ -66,30 +64,8 @@ export function observingPlanOf(request: AttentionRequest, observed: ObservedSta
   return { ...planOf(request), path: 'rows', observed, statistics: [] };
 }
 
-/** One walk is enough when weights, or their numerators, follow from one score and the running statistics. */
-function isOnline(variant: AttentionVariant): boolean {
-  const { rule } = variant.normalization;
-  if (variant.aggregation.reduction !== 'sum') return false;
-  return rule.kind === 'elementwise' || ((rule.kind === 'softmax' || rule.kind === 'rowSum') && mergingOf(variant).mergeClass !== null);
-}
-
 function widthsOf(transforms: AttentionVariant['scoring']['queryTransforms'], dim: number): readonly number[] {
   const widths = [dim];
   for (const transform of transforms) widths.push(transformedWidth(transform, widths.at(-1) ?? dim));
   return widths;
-}
-
-function streamsOf(variant: AttentionVariant): Plan['streams'] {
-  const streams = new Map<string, readonly [string, number]>();
-  for (const expression of pairSlots(variant)) {
-    for (const node of walk(expression)) if (node.kind === 'random') streams.set(`${node.seed} ${node.stream}`, [node.seed, node.stream]);
-  }
-  return [...streams.values()];
-}
-
-/** Names of the query tables that an expression reads. */
-export function queryTablesOf(expressions: readonly Expression[]): readonly string[] {
-  const names = new Set<string>();
-  for (const expression of expressions) for (const node of walk(expression)) if (node.kind === 'queryTable') names.add(node.name);
-  return [...names];
 }

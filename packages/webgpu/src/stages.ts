@@ -1,13 +1,11 @@
 import type { AttentionRequest, Tensor } from '@heed/core';
-import type { BoundCall, BoundKeys } from '@heed/core/compute';
+import { HostValues, type BoundCall, type BoundKeys, type ObservedShape } from '@heed/core/compute';
 import { operationCall, type ProgramSource, type WebGpuRuntime } from '@heed/runtime-webgpu';
 import { sharedValues, writeTables, type CallBuffers } from './call.ts';
-import { HostValues } from './host-values.ts';
 import { prefillProgram } from './kernels/prefill.ts';
 import { rowsProgram } from './kernels/threshold.ts';
 import { isReadInPlace, transformProgram, transformsOf, turnsWidth, type Side } from './kernels/transform.ts';
 import { transformedWidth } from '@heed/core';
-import type { ObservedShape } from './observation.ts';
 import { parameterFields } from './parameters.ts';
 import { planOf, type Plan } from './plan.ts';
 import { Integers, runFields, taskFields } from './records.ts';

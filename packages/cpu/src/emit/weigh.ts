@@ -1,6 +1,6 @@
+import { pairExpressions } from '@heed/core/compute';
 import type { FunctionBuilder, Local } from '@heed/runtime-wasm';
 import { constantF32x4, instructions } from '@heed/runtime-wasm';
-import { expressionsOfPairs } from '../plan.ts';
 import { readWords, scoreRowBytes, stateWords, surroundings, type Callee, type Emission } from './context.ts';
 import { Exponential, minusInfinity } from './exponential.ts';
 import { laneNumbers, Place, queryTableRows, type Surroundings, type Vector } from './place.ts';
@@ -58,7 +58,7 @@ export class PairPlace {
       queryTables: rowProducts(f, at, tableProducts, row, given.blockQuery),
       randomKeys,
     });
-    this.place.hoist(...expressionsOfPairs(request));
+    this.place.hoist(...pairExpressions(request.variant));
   }
 
   /** Moves to the four keys from the local `key` on. Lanes past the last key repeat it. */

@@ -1,8 +1,7 @@
 import { isProduct, type AttentionRequest, type ObservedStage } from '@heed/core';
+import { pairExpressions, queryTablesOf } from '@heed/core/compute';
 import type { Plan } from '../plan.ts';
-import { queryTablesOf } from '../plan.ts';
 import { runFields, taskFields } from '../records.ts';
-import { pairSlots } from '../structure.ts';
 import type { KernelBody, ModuleOptions, StorageBinding } from './module.ts';
 
 /** Storage that every kernel over pairs has, in the order of bindings from 1 on. */
@@ -23,7 +22,7 @@ export function pairModule({ variant }: AttentionRequest, plan: Plan): Pick<Modu
     variant,
     plan,
     invocations: blockQuery * blockKey,
-    queryTables: queryTablesOf(pairSlots(variant)),
+    queryTables: queryTablesOf(pairExpressions(variant)),
     declarations: [
       `// One number for each pair of the tile, [${blockQuery}][${blockKey}].`,
       `var<workgroup> pairs: array<f32, ${blockQuery * blockKey}>;`,

@@ -15,8 +15,7 @@ import { hostPartial } from '../../shards.ts';
 const shape: Shape = { ...smallShape, queryLength: 5, keyLength: 13 };
 
 function classOf(variant: AttentionVariant): string {
-  const merging = mergeClassOf(variant);
-  return 'mergeClass' in merging ? merging.mergeClass : 'none';
+  return mergeClassOf(variant).mergeClass ?? 'none';
 }
 
 /** L13: what is computed over parts of the keys merges to the whole. */

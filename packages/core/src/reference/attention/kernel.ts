@@ -39,8 +39,7 @@ export class ReferenceKernel implements AttentionKernel {
     this.#binder = createBinder(request, runtime === undefined ? {} : { runtime });
     this.#isClosed = isClosed;
     this.#runtime = runtime;
-    const merging = mergeClassOf(request.variant);
-    this.mergeClass = 'mergeClass' in merging ? merging.mergeClass : null;
+    this.mergeClass = mergeClassOf(request.variant).mergeClass;
   }
 
   enqueue(inputs: AttentionInputs, options: EnqueueOptions = {}): AttentionOutputs<HostTensor> {
@@ -56,10 +55,10 @@ export class ReferenceKernel implements AttentionKernel {
 
   async partial(inputs: AttentionInputs, options: RunOptions = {}): Promise<Partial<HostTensor>> {
     this.#checkOpen();
-    const merging = mergeClassOf(this.request.variant);
-    if ('refusal' in merging) throw new AttentionError('merge-refused', `Partial results of this variant do not merge: ${merging.refusal}.`, 'Run it over all keys at once.');
+    const { mergeClass, refusal } = mergeClassOf(this.request.variant);
+    if (mergeClass === null) throw new AttentionError('merge-refused', `Partial results of this variant do not merge: ${refusal}.`, 'Run it over all keys at once.');
     const operands = operandsOf(this.#binder.bind(inputs, options));
-    return this.#track(finishInSlices(computePartial(operands, merging.mergeClass), options.signal));
+    return this.#track(finishInSlices(computePartial(operands, mergeClass), options.signal));
   }
 
   async transformKeys(inputs: Parameters<AttentionKernel['transformKeys']>[0]): Promise<Tensor> {

@@ -1,5 +1,6 @@
 import type { ObservedStage } from '../../backend.ts';
 import { AttentionError } from '../../errors.ts';
+import { observedShapeOf } from '../../observed-shape.ts';
 import type { HostTensor } from '../../tensor.ts';
 import { Forward } from './forward.ts';
 import type { Head } from './forward.ts';
@@ -20,11 +21,7 @@ export interface Observed {
 export function* observe(operands: Operands): Steps<Observed> {
   const { call } = operands;
   const { stages, keyMass = false, byteBudget = 64 * 2 ** 20 } = call.request.observe ?? { stages: [] };
-  const heads = [...(call.inputs.observe?.heads ?? range(call.heads))];
-  const rows = [...(call.inputs.observe?.rows ?? range(call.queryRows))];
-  const batch = call.outputShape[0] ?? 0;
-  const shape = [batch, heads.length, rows.length, call.keyRows];
-  const massShape = [batch, heads.length, call.keyRows];
+  const { heads, rows, stage: shape, mass: massShape } = observedShapeOf(call);
   const count = (sizes: readonly number[]): number => sizes.reduce((product, size) => product * size, 1);
   const bytes = 4 * (stages.length * count(shape) + (keyMass ? count(massShape) : 0));
   if (bytes > byteBudget) {

@@ -1,10 +1,17 @@
-import { AttentionError, evaluate, isHostTensor, reader, type Environment, type Expression, type RowTransform } from '@heed/core';
-import type { BoundCall, BoundTable } from '@heed/core/compute';
+import type { BoundCall, BoundSequence, BoundTable } from './bind.ts';
+import { AttentionError } from './errors.ts';
+import type { Environment } from './expression/evaluate.ts';
+import { evaluate } from './expression/evaluate.ts';
+import type { Expression } from './expression/node.ts';
+import { randomKey } from './expression/random.ts';
+import type { RandomStream } from './pairs.ts';
+import type { RowTransform } from './stages/transforms/transform.ts';
+import { isHostTensor, reader } from './tensor.ts';
 
 /** The part of a call that holds values. */
 export type CallValues = Pick<BoundCall, 'uniforms' | 'tables' | 'heads' | 'keyHeads' | 'headOffset'>;
 
-/** What the host computes in float64 for the kernels: angles of rows. */
+/** What the host computes in float64 for kernels of any runtime: numbers by head, by row and by sequence. Tables that it reads stand on the host. */
 export class HostValues {
   readonly #call: CallValues;
   readonly #readers = new Map<string, (index: number) => number>();
@@ -40,6 +47,23 @@ export class HostValues {
     const read = reader(tensor.dtype, tensor.view());
     this.#readers.set(name, read);
     return read;
+  }
+
+  /** One logit for each head, −∞ where there is no sink. */
+  sinks(sink: Expression | null, batch: number): Float32Array {
+    return Float32Array.from({ length: this.#call.heads }, (_, head) => (sink === null ? -Infinity : this.scalar(sink, { head, batch })));
+  }
+
+  /** Two words for each head and stream. */
+  randomKeys(streams: readonly RandomStream[], sequence: BoundSequence): Int32Array {
+    const { heads, headOffset, uniforms } = this.#call;
+    const keys = new Int32Array(heads * streams.length * 2);
+    for (let head = 0; head < heads; head += 1) {
+      streams.forEach(([seed, stream], index) => {
+        keys.set(randomKey(uniforms[seed] ?? 0, stream, sequence.id, head + headOffset), (head * streams.length + index) * 2);
+      });
+    }
+    return keys;
   }
 
   /**

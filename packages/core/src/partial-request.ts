@@ -1,4 +1,9 @@
-import { Aggregation, attention, input, Normalization, type AttentionRequest, type NormalizationRule } from '@heed/core';
+import type { AttentionRequest } from './backend.ts';
+import { input } from './expression/build.ts';
+import { Aggregation } from './stages/aggregation/stage.ts';
+import type { NormalizationRule } from './stages/normalization/stage.ts';
+import { Normalization } from './stages/normalization/stage.ts';
+import { attention } from './variant.ts';
 
 /** The request whose results over some of the keys are partial results: without sink, division and finish, in float32. Names of tables and uniforms stay. */
 export function partialRequestOf(request: AttentionRequest): AttentionRequest {
