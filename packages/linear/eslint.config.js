@@ -1,0 +1,3 @@
+import { library } from '@heed/eslint-config';
+
+export default library(import.meta.dirname);
