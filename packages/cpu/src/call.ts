@@ -2,15 +2,14 @@ import type { AttentionOutputs, HostTensor, ObservedStage, RowTransform } from '
 import type { BoundCall, BoundKeys, CallValues } from '@heed/core/compute';
 import { bytesPerElement, transformedWidth } from '@heed/core';
 import { HostValues } from '@heed/core/compute';
-import type { Phase, Program } from '@heed/runtime-wasm';
-import type { CallMemory, Placed } from './call-memory.ts';
+import type { CallMemory, Phase, Placed, Program } from '@heed/runtime-wasm';
+import { queryTableRowsWord, recordsOf, tableStrideWord, tableWord, turnWord, uniformWord, WordRecord } from '@heed/runtime-wasm';
 import { panelBytes, scratchOf, valueRowBytes } from './emit/context.ts';
 import { workspaceBytes } from './emit/decode.ts';
-import { queryTableRowsWord, stageWord, tableStrideWord, tableWord, turnWord, uniformWord, type Layouts } from './layouts.ts';
+import { stageWord, type Layouts } from './layouts.ts';
 import type { Plan } from './plan.ts';
 import { roundUp } from './plan.ts';
 import { scheduleOf, type BlockTask, type KeyTile, type PartTask } from './schedule.ts';
-import { recordsOf, WordRecord } from './words.ts';
 
 /** The functions of a program, by name. */
 export type ProgramFunctions = Program['functions'];

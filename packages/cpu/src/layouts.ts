@@ -1,6 +1,7 @@
 import type { AttentionRequest, ObservedStage } from '@heed/core';
+import type { Words } from '@heed/runtime-wasm';
+import { queryTableRowsWord, tableStrideWord, tableWord, turnWord, uniformWord, words } from '@heed/runtime-wasm';
 import type { Plan } from './plan.ts';
-import { words, type Words } from './words.ts';
 
 /** Address and byte strides of a rank-4 tensor. */
 const strided = (name: string): readonly string[] => [name, `${name}.batch`, `${name}.head`, `${name}.row`, `${name}.channel`];
@@ -42,10 +43,3 @@ export function layoutsOf(request: AttentionRequest, plan: Plan): Layouts {
 
 /** Address of what is seen of a stage. */
 export const stageWord = (stage: ObservedStage): string => `stage ${stage}`;
-export const uniformWord = (name: string): string => `uniform ${name}`;
-export const tableWord = (name: string): string => `table ${name}`;
-export const tableStrideWord = (name: string, axis: number): string => `table ${name} axis ${axis}`;
-/** Rows of a query table. */
-export const queryTableRowsWord = (name: string): string => `rows of ${name}`;
-/** Address of the host-made numbers of a row transform: cosines and sines by row. */
-export const turnWord = (side: 'query' | 'key', index: number): string => `${side} turn ${index}`;

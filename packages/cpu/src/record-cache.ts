@@ -2,7 +2,7 @@ import { walk } from '@heed/core';
 import type { AttentionRequest, Expression } from '@heed/core';
 import type { BoundCall, BoundSequence } from '@heed/core/compute';
 import type { WasmRuntime } from '@heed/runtime-wasm';
-import { CallMemory } from './call-memory.ts';
+import { CallMemory } from '@heed/runtime-wasm';
 import type { Records } from './call.ts';
 
 /** Shapes whose records a kernel keeps, the latest used ones: a few lengths of prefill, and the steps of a decode. */

@@ -1,10 +1,9 @@
 import type { AttentionRequest } from '@heed/core';
-import type { FunctionBuilder, FunctionReference, Local, ModuleBuilder, Value } from '@heed/runtime-wasm';
+import type { FunctionBuilder, FunctionReference, Local, ModuleBuilder, Surroundings, Value } from '@heed/runtime-wasm';
 import { instructions } from '@heed/runtime-wasm';
 import type { Layouts } from '../layouts.ts';
 import type { Plan } from '../plan.ts';
 import { roundUp } from '../plan.ts';
-import type { Surroundings } from './place.ts';
 
 const { i32 } = instructions;
 

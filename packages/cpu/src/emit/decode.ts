@@ -1,12 +1,10 @@
 import type { FloatStorage, FunctionBuilder, Local, Value } from '@heed/runtime-wasm';
-import { call as callTo, constantF32x4, exp, instructions, loadFloats, storageBytes } from '@heed/runtime-wasm';
+import { call as callTo, constantF32x4, exp, instructions, loadFloats, loadRow, minusInfinity, storageBytes } from '@heed/runtime-wasm';
 import { queryRowBytes, readWords, scoreRowBytes, stateWords, valueRowBytes, word, type Callee, type Emission } from './context.ts';
-import { minusInfinity } from './exponential.ts';
 import type { Guard } from './guard.ts';
 import { rowAddress } from './pack.ts';
 import { clearBlock, readTask } from './prefill.ts';
 import { clearSums, declareSums, multiplyAdd } from './product.ts';
-import { loadRow } from './transform.ts';
 
 const { f32x4, i32, v128 } = instructions;
 

@@ -1,37 +1,9 @@
-import type { FloatStorage, FunctionBuilder, Local } from '@heed/runtime-wasm';
-import { constantF32x4, exp, instructions, log, select, storageBytes, storeFloat, storeFloats } from '@heed/runtime-wasm';
+import type { FunctionBuilder, Local } from '@heed/runtime-wasm';
+import { constantF32x4, exp, instructions, laneNumbers, log, minusInfinity, Place, select, storageBytes, storeFloats, storeRow, sumOfLanes } from '@heed/runtime-wasm';
 import { readWords, stateWords, surroundings, valueRowBytes, word, type Callee, type Emission } from './context.ts';
-import { minusInfinity } from './exponential.ts';
 import { rowAddress } from './pack.ts';
-import { laneNumbers, Place } from './place.ts';
-import { sumOfLanes } from './transform.ts';
 
 const { f32, f32x4, i32, i32x4, v128 } = instructions;
-
-/** Writes `width` float32 numbers as elements of a dtype, `channelBytes` apart. */
-export function storeRow(f: FunctionBuilder, dtype: FloatStorage, width: number, source: Local<'i32'>, target: Local<'i32'>, channelBytes: Local<'i32'>): void {
-  const bytes = storageBytes[dtype];
-  const whole = Math.floor(width / 4) * 4;
-  const channel = f.local('channel', 'i32');
-  const place = f.local('place', 'i32');
-  const oneByOne = (from: number): void => {
-    f.for(channel, { from, to: width, atLeastOnce: true }, () => {
-      f.set(place, i32.add(target, i32.mul(channel, channelBytes)));
-      storeFloat(f, dtype, place, v128.load32_splat(i32.add(source, i32.shl(channel, 2))));
-    });
-  };
-  f.if(i32.eq(channelBytes, bytes), () => {
-    if (whole > 0) {
-      f.for(channel, { to: whole, step: 4, atLeastOnce: true }, () => {
-        f.set(place, i32.add(target, i32.mul(channel, bytes)));
-        storeFloats(f, dtype, place, v128.load(i32.add(source, i32.shl(channel, 2))));
-      });
-    }
-    if (whole < width) oneByOne(whole);
-  }, () => {
-    oneByOne(0);
-  });
-}
 
 /**
  * finish(…): from sums and statistics of a block's rows to the output: the sink, the division, the aggregation's `finish`, conversion, and logSumExp.

@@ -1,6 +1,5 @@
-import { call as callTo, constantF32x4, instructions } from '@heed/runtime-wasm';
+import { call as callTo, constantF32x4, instructions, minusInfinity } from '@heed/runtime-wasm';
 import { scoreRowBytes, valueRowBytes, type Callee, type Emission } from './context.ts';
-import { minusInfinity } from './exponential.ts';
 import { multiplyAdd } from './product.ts';
 
 const { f32x4, i32, v128 } = instructions;

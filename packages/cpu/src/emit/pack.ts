@@ -1,8 +1,6 @@
 import type { FunctionBuilder, Local } from '@heed/runtime-wasm';
-import { call as callTo, constantF32x4, instructions } from '@heed/runtime-wasm';
+import { call as callTo, constantF32x4, instructions, laneNumbers, loadRow, Place, transformRow } from '@heed/runtime-wasm';
 import { panelBytes, readWords, surroundings, valueRowBytes, word, type Callee, type Emission } from './context.ts';
-import { laneNumbers, Place } from './place.ts';
-import { loadRow, transformRow } from './transform.ts';
 
 const { i32, i32x4, i8x16, v128 } = instructions;
 

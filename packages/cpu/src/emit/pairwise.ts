@@ -1,6 +1,5 @@
-import { instructions } from '@heed/runtime-wasm';
+import { instructions, Place } from '@heed/runtime-wasm';
 import { panelBytes, queryRowBytes, readWords, scoreRowBytes, surroundings, type Callee, type Emission } from './context.ts';
-import { Place } from './place.ts';
 import { clearSums, declareSums } from './product.ts';
 
 const { f32x4, i32, v128 } = instructions;

@@ -1,7 +1,6 @@
 import type { FunctionBuilder, Local } from '@heed/runtime-wasm';
-import { call as callTo, constantF32x4, instructions } from '@heed/runtime-wasm';
+import { call as callTo, constantF32x4, instructions, minusInfinity } from '@heed/runtime-wasm';
 import { panelBytes, queryRowBytes, readWords, scratchOf, stateWords, valueRowBytes, word, type Callee, type Emission } from './context.ts';
-import { minusInfinity } from './exponential.ts';
 import type { Guard } from './guard.ts';
 
 const { f32, i32, v128 } = instructions;

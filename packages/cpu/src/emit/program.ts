@@ -1,10 +1,10 @@
 import type { AttentionRequest } from '@heed/core';
-import { ModuleBuilder } from '@heed/runtime-wasm';
+import { ModuleBuilder, storeRow } from '@heed/runtime-wasm';
 import type { Layouts } from '../layouts.ts';
 import type { Plan } from '../plan.ts';
 import type { Emission } from './context.ts';
 import { emitDecode } from './decode.ts';
-import { emitFinish, storeRow } from './finish.ts';
+import { emitFinish } from './finish.ts';
 import { emitGuard } from './guard.ts';
 import { emitPack, emitTransformKeys } from './pack.ts';
 import { emitPairwiseScores } from './pairwise.ts';

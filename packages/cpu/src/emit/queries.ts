@@ -1,10 +1,7 @@
 import type { FunctionBuilder, Local } from '@heed/runtime-wasm';
-import { constantF32x4, instructions } from '@heed/runtime-wasm';
-import { tableStrideWord, tableWord } from '../layouts.ts';
+import { constantF32x4, instructions, queryTableRows, sumOfLanes, tableStrideWord, tableWord, transformRow } from '@heed/runtime-wasm';
 import { queryRowBytes, readWords, surroundings, word, type Callee, type Emission } from './context.ts';
 import { rowAddress } from './pack.ts';
-import { queryTableRows } from './place.ts';
-import { sumOfLanes, transformRow } from './transform.ts';
 
 const { f32, f32x4, i32, v128 } = instructions;
 

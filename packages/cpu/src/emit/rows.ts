@@ -1,9 +1,8 @@
 import type { ObservedStage } from '@heed/core';
 import type { FunctionBuilder, Local, Value } from '@heed/runtime-wasm';
-import { call as callTo, constantF32x4, exp, instructions, log } from '@heed/runtime-wasm';
-import { queryTableRowsWord, stageWord } from '../layouts.ts';
+import { call as callTo, constantF32x4, exp, instructions, log, minusInfinity, queryTableRowsWord } from '@heed/runtime-wasm';
+import { stageWord } from '../layouts.ts';
 import { readWords, scoreRowBytes, stateWords, valueRowBytes, word, type Callee, type Emission } from './context.ts';
-import { minusInfinity } from './exponential.ts';
 import type { Guard } from './guard.ts';
 import { clearBlock, panelAt, readTask } from './prefill.ts';
 import { allowedLanes, boundKeys, PairPlace, type KeyBounds } from './weigh.ts';

@@ -1,9 +1,7 @@
 import { pairExpressions } from '@heed/core/compute';
-import type { FunctionBuilder, Local } from '@heed/runtime-wasm';
-import { constantF32x4, instructions } from '@heed/runtime-wasm';
+import type { FunctionBuilder, Local, Surroundings, Vector } from '@heed/runtime-wasm';
+import { constantF32x4, Exponential, instructions, laneNumbers, largestLane, minusInfinity, Place, queryTableRows } from '@heed/runtime-wasm';
 import { readWords, scoreRowBytes, stateWords, surroundings, type Callee, type Emission } from './context.ts';
-import { Exponential, minusInfinity } from './exponential.ts';
-import { laneNumbers, Place, queryTableRows, type Surroundings, type Vector } from './place.ts';
 
 const { f32, f32x4, i32, i32x4, v128 } = instructions;
 
@@ -55,7 +53,7 @@ export class PairPlace {
       },
       fixed: ['batch', 'head', 'keyHead', 'queryIndex', 'queryPosition', 'queryLength', 'keyLength'],
       lanes: { input: 'keyIndex', first: key, last: words.lastKey },
-      queryTables: rowProducts(f, at, tableProducts, row, given.blockQuery),
+      queryTables: rowProducts(f, at, plan.queryTables, tableProducts, row, given.blockQuery),
       randomKeys,
     });
     this.place.hoist(...pairExpressions(request.variant));
@@ -69,10 +67,10 @@ export class PairPlace {
   }
 }
 
-function rowProducts(f: FunctionBuilder, at: Surroundings, base: Local<'i32'>, row: Local<'i32'>, blockQuery: number): Readonly<Record<string, Local<'i32'>>> {
+function rowProducts(f: FunctionBuilder, at: Surroundings, names: readonly string[], base: Local<'i32'>, row: Local<'i32'>, blockQuery: number): Readonly<Record<string, Local<'i32'>>> {
   const products: Record<string, Local<'i32'>> = {};
   let table = base;
-  for (const name of at.plan.queryTables) {
+  for (const name of names) {
     const bytes = f.let('productBytes', i32.shl(queryTableRows(at, name), 2));
     products[name] = f.let('products', i32.add(table, i32.mul(row, bytes)));
     table = f.let('nextTable', i32.add(table, i32.mul(bytes, blockQuery)));
@@ -110,14 +108,6 @@ export function allowedLanes(f: FunctionBuilder, { request }: Pick<Emission, 're
   return allowed;
 }
 
-/** The largest of four lanes, in all of them. */
-export function largestLane(f: FunctionBuilder, vector: Local<'v128'>): void {
-  const { i8x16 } = instructions;
-  const turned = (bytes: number): Vector => i8x16.shuffle(vector, vector, Array.from({ length: 16 }, (_, index) => (index + bytes) % 16));
-  f.set(vector, f32x4.pmax(vector, turned(8)));
-  f.set(vector, f32x4.pmax(vector, turned(4)));
-}
-
 /**
  * weigh(…): from a tile of raw scores to weights, row by row, with the running statistics brought up to date.
  * softmax: weights are e^(score − largest so far); `factors` say by how much earlier sums shrink.
@@ -133,7 +123,7 @@ export function emitWeigh(emission: Emission): Callee {
     const { first, width, low, high, mixed, scores, target, states, factors, rowCount } = locals;
     const row = f.local('row', 'i32');
     const end = f.let('end', i32.add(first, width));
-    const exponential = new Exponential(f, plan.machine.fused);
+    const exponential = new Exponential(f, plan.machine);
     const walk = (bounds: KeyBounds | null): void => {
       const [score, weight, state, factor] = [f.let('scoreRow', scores), f.let('weightRow', target), f.let('state', states), f.let('factor', factors)];
       f.for(row, { to: rowCount, atLeastOnce: true }, () => {
