@@ -22,6 +22,14 @@ export interface Runtime {
   upload(source: HostTensor): Tensor;
   /** Waits for everything that writes the tensor, then copies it to the host, dense. Rejects with the late error of the call that made it. */
   read(source: Tensor): Promise<HostTensor>;
+  /**
+   * The same memory with other axes: split, permuted, sliced, or repeated by a stride of 0. No copy; operations and kernels read it, and write into it where they take `into`.
+   * It ends with the tensor and is not released itself. Throws `invalid-tensor` where it would leave the tensor.
+   *
+   * @param strides in elements; default: dense in the order of `shape`
+   * @param start   where the view's element 0 stands, in elements from that of the tensor. Default 0
+   */
+  view(tensor: Tensor, shape: readonly number[], strides?: readonly number[], start?: number): Tensor;
   /** Gives a tensor's memory back, after its last use. Views of it end with it. */
   release(tensor: Tensor): void;
   /** Resolves when everything enqueued so far is done; rejects with the first late error since the last `idle`. */

@@ -169,15 +169,16 @@ function checkStrides(shape: readonly number[], strides: readonly number[]): voi
 /**
  * The same memory with other axes: permuted, sliced or broadcast. The view follows the original when its memory moves.
  *
- * @param start index of the new element 0, for each axis of the original (default 0)
+ * @param start index of the new element 0, for each axis of the original (default 0), or its distance in elements
  * @throws AttentionError `invalid-tensor` when the new view leaves the memory of the original
  */
-export function restride(original: HostTensor, shape: readonly number[], strides: readonly number[], start: readonly number[] = []): HostTensor {
+export function restride(original: HostTensor, shape: readonly number[], strides: readonly number[], start: readonly number[] | number = []): HostTensor {
   checkShape(shape);
   checkStrides(shape, strides);
-  const offset = start.reduce((sum, index, axis) => sum + index * (original.strides[axis] ?? 0), 0);
-  if (start.some((index) => !Number.isSafeInteger(index) || index < 0) || offset + spanOf(shape, strides) > spanOf(original.shape, original.strides)) {
-    throw new AttentionError('invalid-tensor', `Shape [${shape.join(', ')}] with strides [${strides.join(', ')}] from [${start.join(', ')}] leaves its tensor.`, 'Slice within the original shape.');
+  const indices = typeof start === 'number' ? [start] : start;
+  const offset = typeof start === 'number' ? start : start.reduce((sum, index, axis) => sum + index * (original.strides[axis] ?? 0), 0);
+  if (indices.some((index) => !Number.isSafeInteger(index) || index < 0) || offset + spanOf(shape, strides) > spanOf(original.shape, original.strides)) {
+    throw new AttentionError('invalid-tensor', `Shape [${shape.join(', ')}] with strides [${strides.join(', ')}] from [${indices.join(', ')}] leaves its tensor.`, 'Slice within the original shape.');
   }
   const { dtype, runtime } = original;
   return Object.freeze({ dtype, shape: Object.freeze([...shape]), strides: Object.freeze([...strides]), runtime, view: () => original.view().subarray(offset) });

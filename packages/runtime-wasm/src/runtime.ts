@@ -2,8 +2,10 @@
 import {
   allocateArray,
   AttentionError,
+  contiguousStrides,
   elementCount,
   isHostTensor,
+  restride,
   tensor as wrap,
   type DType,
   type HostTensor,
@@ -160,6 +162,12 @@ export class WasmRuntime implements Runtime {
     const data = allocateArray(source.dtype, elementCount(source.shape));
     packDense(source, data);
     return wrap(data, source.shape, { dtype: source.dtype });
+  }
+
+  view(source: Tensor, shape: readonly number[], strides: readonly number[] = contiguousStrides(shape), start: number = 0): HostTensor {
+    this.#checkOpen();
+    if (source.runtime !== this || !isHostTensor(source)) throw new AttentionError('foreign-tensor', 'The tensor lives on another runtime or on the host.', 'Upload it to this runtime first.');
+    return restride(source, shape, strides, start);
   }
 
   release(tensor: Tensor): void {

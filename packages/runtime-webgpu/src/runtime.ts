@@ -1,4 +1,4 @@
-import { AttentionError, elementCount, tensor as wrapHost, type DType, type HostTensor, type Operations, type Runtime, type Tensor } from '@heed/core';
+import { AttentionError, contiguousStrides, elementCount, tensor as wrapHost, type DType, type HostTensor, type Operations, type Runtime, type Tensor } from '@heed/core';
 import { BufferPool, bufferUsage, type BufferOptions } from './buffers.ts';
 import { acquireDevice, type AcquiredDevice, type DeviceOptions } from './device.ts';
 import { createOperations } from './operations/operations.ts';
@@ -99,6 +99,15 @@ export class WebGpuRuntime implements Runtime {
   /** Several tensors by one copy and one wait. */
   async readAll(sources: readonly Tensor[]): Promise<readonly HostTensor[]> {
     this.checkOpen();
+    const strided = sources.filter((source) => !this.#tensors.isDense(source));
+    if (strided.length > 0) {
+      const copies = new Map(strided.map((source) => [source, this.operations.copy(source)]));
+      try {
+        return await this.readAll(sources.map((source) => copies.get(source) ?? source));
+      } finally {
+        for (const copy of copies.values()) if (!this.#disposed && this.#lost === undefined) this.release(copy);
+      }
+    }
     const parts = sources.map((source) => ({ source, buffer: this.#tensors.bufferOf(source), bytes: byteLength(source) }));
     const total = parts.reduce((sum, { bytes }) => sum + bytes, 0);
     const poison = this.#tensors.poisonOf(sources);
@@ -126,6 +135,11 @@ export class WebGpuRuntime implements Runtime {
       place += length;
       return wrapHost(arrayOver(source.dtype, own, elementCount(source.shape)), source.shape, { dtype: source.dtype });
     });
+  }
+
+  view(source: Tensor, shape: readonly number[], strides: readonly number[] = contiguousStrides(shape), start: number = 0): Tensor {
+    this.checkOpen();
+    return this.#tensors.view(source, shape, strides, start);
   }
 
   release(tensor: Tensor): void {
@@ -179,7 +193,17 @@ export class WebGpuRuntime implements Runtime {
     if (this.#lost !== undefined) throw this.#lost;
   }
 
-  /** The buffer of a tensor of this runtime. @throws AttentionError `foreign-tensor`, `disposed` */
+  /** True when a tensor's buffer begins with its elements, in order: so for all but some views. */
+  isDense(tensor: Tensor): boolean {
+    return this.#tensors.isDense(tensor);
+  }
+
+  /** The buffer that a tensor or a view lies in, and where it begins, in elements. @throws AttentionError `foreign-tensor`, `disposed` */
+  placeOf(tensor: Tensor): { readonly buffer: GPUBuffer; readonly start: number } {
+    return this.#tensors.placeOf(tensor);
+  }
+
+  /** The buffer of a dense tensor of this runtime. @throws AttentionError `invalid-tensor` for a strided view, `foreign-tensor`, `disposed` */
   bufferOf(tensor: Tensor): GPUBuffer {
     return this.#tensors.bufferOf(tensor);
   }

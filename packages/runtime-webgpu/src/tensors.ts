@@ -1,5 +1,11 @@
-import { AttentionError, bytesPerElement, contiguousStrides, elementCount, type AttentionError as AttentionErrorType, type DType, type HostTensor, type Runtime, type Tensor } from '@heed/core';
+import { AttentionError, bytesPerElement, contiguousStrides, elementCount, isContiguous, spanOf, type AttentionError as AttentionErrorType, type DType, type HostTensor, type Runtime, type Tensor } from '@heed/core';
 import type { BufferPool } from './buffers.ts';
+
+interface View {
+  readonly base: Tensor;
+  /** In elements. */
+  readonly start: number;
+}
 
 interface Block {
   readonly buffer: GPUBuffer;
@@ -13,6 +19,8 @@ export class TensorStore {
   readonly #pool: BufferPool;
   readonly #runtime: Runtime;
   readonly #blocks = new Map<Tensor, Block>();
+  /** Tensors that are other ways to see one of the blocks. */
+  readonly #views = new WeakMap<Tensor, View>();
 
   constructor(pool: BufferPool, runtime: Runtime) {
     this.#pool = pool;
@@ -35,9 +43,32 @@ export class TensorStore {
     return this.#keep(shape, dtype, { buffer, owned: false });
   }
 
-  /** @throws AttentionError `foreign-tensor`, `disposed` */
+  /** @throws AttentionError `invalid-tensor` when it would leave the tensor, `foreign-tensor`, `disposed` */
+  view(tensor: Tensor, shape: readonly number[], strides: readonly number[], start: number): Tensor {
+    this.#blockOf(this.#baseOf(tensor));
+    if ([...shape, ...strides, start].some((one) => !Number.isSafeInteger(one) || one < 0) || strides.length !== shape.length || start + spanOf(shape, strides) > spanOf(tensor.shape, tensor.strides)) {
+      throw new AttentionError('invalid-tensor', `Shape [${shape.join(', ')}] with strides [${strides.join(', ')}] from ${start} leaves its tensor.`, 'Slice within the original shape.');
+    }
+    const view: Tensor = Object.freeze({ dtype: tensor.dtype, shape: Object.freeze([...shape]), strides: Object.freeze([...strides]), runtime: this.#runtime });
+    this.#views.set(view, { base: this.#baseOf(tensor), start: start + (this.#views.get(tensor)?.start ?? 0) });
+    return view;
+  }
+
+  /** True when the buffer's first elements are those of the tensor, in order. */
+  isDense(tensor: Tensor): boolean {
+    const view = this.#views.get(tensor);
+    return view === undefined || (view.start === 0 && isContiguous(tensor));
+  }
+
+  /** The buffer of a tensor or of what it is a view of, and where it begins there, in elements. @throws AttentionError `foreign-tensor`, `disposed` */
+  placeOf(tensor: Tensor): { readonly buffer: GPUBuffer; readonly start: number } {
+    return { buffer: this.#blockOf(this.#baseOf(tensor)).buffer, start: this.#views.get(tensor)?.start ?? 0 };
+  }
+
+  /** @throws AttentionError `invalid-tensor` for a view that is not dense from the start, `foreign-tensor`, `disposed` */
   bufferOf(tensor: Tensor): GPUBuffer {
-    return this.#blockOf(tensor).buffer;
+    if (!this.isDense(tensor)) throw new AttentionError('invalid-tensor', `A view [${tensor.shape.join(', ')}] with strides [${tensor.strides.join(', ')}] has no buffer of its own.`, 'Copy it first.');
+    return this.#blockOf(this.#baseOf(tensor)).buffer;
   }
 
   /** @throws AttentionError `foreign-tensor`, `disposed` */
@@ -53,14 +84,14 @@ export class TensorStore {
 
   poison(tensors: readonly Tensor[], error: AttentionErrorType): void {
     for (const tensor of tensors) {
-      const block = this.#blocks.get(tensor);
+      const block = this.#blocks.get(this.#baseOf(tensor));
       if (block !== undefined) block.poison = error;
     }
   }
 
   poisonOf(tensors: readonly Tensor[]): AttentionErrorType | undefined {
     for (const tensor of tensors) {
-      const poison = this.#blocks.get(tensor)?.poison;
+      const poison = this.#blocks.get(this.#baseOf(tensor))?.poison;
       if (poison !== undefined) return poison;
     }
     return undefined;
@@ -70,6 +101,10 @@ export class TensorStore {
     const tensor: Tensor = Object.freeze({ dtype, shape: Object.freeze([...shape]), strides: Object.freeze([...contiguousStrides(shape)]), runtime: this.#runtime });
     this.#blocks.set(tensor, block);
     return tensor;
+  }
+
+  #baseOf(tensor: Tensor): Tensor {
+    return this.#views.get(tensor)?.base ?? tensor;
   }
 
   #blockOf(tensor: Tensor): Block {

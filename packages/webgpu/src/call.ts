@@ -27,10 +27,10 @@ export class CallBuffers {
     return buffer;
   }
 
-  /** The tensor where it lives here, else an upload of it. */
+  /** The tensor where it lives here and is dense, else a dense copy or an upload of it. */
   onDevice(tensor: Tensor): Tensor {
-    if (!isHostTensor(tensor)) return tensor;
-    const made = this.runtime.upload(tensor);
+    if (!isHostTensor(tensor) && this.runtime.isDense(tensor)) return tensor;
+    const made = isHostTensor(tensor) ? this.runtime.upload(tensor) : this.runtime.operations.copy(tensor);
     this.#tensors.push(made);
     return made;
   }

@@ -1,5 +1,5 @@
 import type { AttentionInputs, AttentionKernel, AttentionOutputs, AttentionRequest, CallShape, EnqueueOptions, Explanation, Gradients, HostTensor, MergeClass, ObservedStage, Partial, RunOptions, Tensor } from '@heed/core';
-import { AttentionError, isHostTensor } from '@heed/core';
+import { AttentionError, elementCount, isHostTensor } from '@heed/core';
 import type { Binder, BoundCall, KeyInputs } from '@heed/core/compute';
 import { classifyTiles, countTiles, createBinder, mergeClassOf, observedShapeOf, partialRequestOf } from '@heed/core/compute';
 import { operationCall, type ElementShader, type WebGpuRuntime } from '@heed/runtime-webgpu';
@@ -188,7 +188,7 @@ export class WebGpuKernel implements AttentionKernel {
       const calls = new CallStages(runtime, buffers, call);
       const taken = calls.inputs();
       // Kernels write whole rows of float32, and never to what they read.
-      const direct = plan.dtypes.output === 'f32' && !taken.includes(runtime.bufferOf(output));
+      const direct = plan.dtypes.output === 'f32' && runtime.isDense(output) && !taken.includes(runtime.placeOf(output).buffer);
       const wide = direct ? runtime.bufferOf(output) : buffers.acquire(4 * call.outputShape.reduce((product, size) => product * size, 1));
       const rows = logSumExp === null || taken.includes(runtime.bufferOf(logSumExp)) ? buffers.acquire(4 * rowCountOf(call)) : runtime.bufferOf(logSumExp);
       const stages = [...calls.attention(this.#main, { output: wide, statistics: rows })];
@@ -277,13 +277,12 @@ export class WebGpuKernel implements AttentionKernel {
   /** Float32 numbers to a tensor of its own type. */
   #store(wide: GPUBuffer, shape: readonly number[], target: Tensor): void {
     const runtime = this.#runtime;
-    const count = shape.reduce((product, size) => product * size, 1);
-    if (target.dtype === 'f32') {
-      runtime.copyBytes(wide, runtime.bufferOf(target), 0, 4 * count);
+    if (target.dtype === 'f32' && runtime.isDense(target)) {
+      runtime.copyBytes(wide, runtime.bufferOf(target), 0, 4 * elementCount(shape));
       return;
     }
     operationCall(runtime, (call) => {
-      call.convertBuffer(wide, 'f32', count, target.dtype, runtime.bufferOf(target));
+      call.write(wide, 'f32', target);
     });
   }
 

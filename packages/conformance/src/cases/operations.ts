@@ -141,6 +141,38 @@ export const operationCases: readonly Case[] = [
       });
     }),
   ),
+  ...(['f32', 'f16', 'i32', 'i8'] as const).map((dtype) =>
+    defineCase({ name: 'operations/view', parameters: { dtype }, needs: dtype === 'f16' ? ['dtype:f16'] : needs, plan: `Views of a tensor of ${dtype}, permuted, sliced and repeated, are read as what they show; a copy into one writes its places and no other.`, tolerance: exact }, async (context) => {
+      const { runtime } = context.backend;
+      const numbers = tensor(encode(Array.from({ length: 60 }, (_, index) => index - 30), dtype), [3, 4, 5], { dtype });
+      const few = tensor(encode(Array.from({ length: 6 }, (_, index) => 100 + index), dtype), [2, 3], { dtype });
+      await withUploads(context, [numbers, few], async ([source, rows]) => {
+        if (source === undefined || rows === undefined) return [];
+        const at = (a: number, b: number, c: number): number => a * 20 + b * 5 + c - 30;
+        const turned = runtime.view(source, [5, 3, 2], [1, 20, 5], 10);
+        context.sameBits('turned', await context.values(turned), fill([5, 3, 2], ([c = 0, a = 0, b = 0]) => at(a, b + 2, c)));
+        const copied = runtime.operations.copy(turned);
+        context.sameBits('copied', await context.values(copied), fill([5, 3, 2], ([c = 0, a = 0, b = 0]) => at(a, b + 2, c)));
+        const repeated = runtime.operations.copy(runtime.view(turned, [2, 3], [0, 20], 1));
+        context.sameBits('repeated', await context.values(repeated), fill([2, 3], ([, a = 0]) => at(a, 2, 1)));
+        runtime.operations.copy(rows, { into: runtime.view(source, [2, 3], [20, 5], 21) });
+        context.sameBits('written', await context.values(source), fill([3, 4, 5], ([a = 0, b = 0, c = 0]) => (a > 0 && b < 3 && c === 1 ? 100 + 3 * (a - 1) + b : at(a, b, c))));
+        return [copied, repeated];
+      });
+    }),
+  ),
+  defineCase({ name: 'operations/view-product', needs, plan: 'A product reads a strided view as the matrix that it shows.', tolerance }, async (context) => {
+    const x = normalTensor(context.random, [6, 3, 8]);
+    const w = normalTensor(context.random, [5, 8]);
+    const [xs, ws] = [toFloat64(x), toFloat64(w)];
+    await withUploads(context, [x, w], async ([source, weight]) => {
+      if (source === undefined || weight === undefined) return [];
+      const { runtime } = context.backend;
+      const product = runtime.operations.matmul(runtime.view(source, [6, 8], [24, 1], 8), weight, { transposed: true });
+      context.close('product', await context.values(product), fill([6, 5], ([row = 0, column = 0]) => Array.from({ length: 8 }, (_, inner) => (xs[row * 24 + 8 + inner] ?? 0) * (ws[column * 8 + inner] ?? 0)).reduce((a, b) => a + b, 0)), bound(8));
+      return [product];
+    });
+  }),
   defineCase({ name: 'operations/strided', needs, plan: 'A host tensor whose axes are exchanged is uploaded as what it shows.', tolerance: exact }, async (context) => {
     const turned = permute(normalTensor(context.random, [3, 4, 5]), [2, 0, 1]);
     await withUploads(context, [turned], async ([source]) => {

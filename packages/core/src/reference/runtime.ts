@@ -2,7 +2,7 @@ import type { Operations, Runtime } from '../backend.ts';
 import { AttentionError } from '../errors.ts';
 import type { Expression } from '../expression/node.ts';
 import type { DType, HostTensor, Tensor, TypedArray } from '../tensor.ts';
-import { bytesPerElement, contiguousStrides, dtypes, elementCount, encode, encodeInto, isHostTensor, tensor as wrap, toFloat64, zeros } from '../tensor.ts';
+import { bytesPerElement, contiguousStrides, dtypes, elementCount, encode, encodeInto, isHostTensor, restride, tensor as wrap, toFloat64, zeros } from '../tensor.ts';
 import { show } from '../show.ts';
 import { checkTensor, isDType } from '../validate/tensors.ts';
 import { causalConvolution } from './operations/causal-convolution.ts';
@@ -68,6 +68,13 @@ class HostRuntime implements Runtime {
       const { data, shape } = this.#dense(source);
       return wrap(encode(data, source.dtype), shape, { dtype: source.dtype });
     });
+  }
+
+  view(source: Tensor, shape: readonly number[], strides: readonly number[] = contiguousStrides(shape), start: number = 0): HostTensor {
+    this.#checkOpen();
+    const checked = checkTensor('the tensor', source, this);
+    if (!isHostTensor(checked)) throw foreign();
+    return restride(checked, shape, strides, start);
   }
 
   release(tensor: Tensor): void {

@@ -1,16 +1,17 @@
-import { AttentionError, elementCount, isHostTensor, type DType, type Tensor } from '@heed/core';
+import { AttentionError, bytesPerElement, elementCount, isHostTensor, type DType, type Tensor } from '@heed/core';
 import type { ProgramSource } from '../pipelines.ts';
 import type { WebGpuRuntime } from '../runtime.ts';
 import { declareBuiltins, type Builtin } from '../wgsl/builtins.ts';
 import { WgslWriter } from '../wgsl/writer.ts';
 import { storageOf } from './storage.ts';
+import { packView, unpackInto } from './strided.ts';
 
 /** A shader with one invocation for each element, or word, of its result. */
 export interface ElementShader {
   readonly name: string;
   /** Names of the tensors read, with the type of their elements. */
   readonly reads: Readonly<Record<string, 'f32' | 'i32' | 'u32'>>;
-  readonly result: 'f32' | 'i32' | 'u32';
+  readonly result: 'f32' | 'i32' | 'u32' | 'atomic<u32>';
   /** Fields of `parameters` beside `count`, in order. */
   readonly fields?: readonly (readonly [name: string, type: 'u32' | 'i32' | 'f32'])[];
   readonly builtins?: Iterable<Builtin>;
@@ -61,13 +62,37 @@ export class OperationCall {
     return buffer;
   }
 
-  /** The tensor itself, or an upload of a host tensor that lasts as long as the call. */
+  /** The tensor itself where it is dense and here; else a dense copy, or an upload, that lasts as long as the call. */
   onDevice(source: Tensor): Tensor {
-    if (source.runtime === this.runtime) return source;
+    if (source.runtime === this.runtime) {
+      if (this.runtime.isDense(source)) return source;
+      const dense = this.runtime.tensor(source.shape, source.dtype);
+      this.#tensors.push(dense);
+      packView(this, source, this.runtime.bufferOf(dense));
+      return dense;
+    }
     if (!isHostTensor(source) || source.runtime !== null) throw new AttentionError('foreign-tensor', 'The tensor lives on another runtime.', 'Read it there and upload it here.');
     const made = this.runtime.upload(source);
     this.#tensors.push(made);
     return made;
+  }
+
+  /** Dense elements of any dtype to a tensor or a view, also of the same buffer. */
+  write(given: GPUBuffer, from: DType, target: Tensor): void {
+    const count = elementCount(target.shape);
+    const source = given === this.runtime.placeOf(target).buffer ? this.#duplicate(given, count, from) : given;
+    if (this.runtime.isDense(target)) {
+      this.convertBuffer(source, from, count, target.dtype, this.runtime.bufferOf(target));
+      return;
+    }
+    if (from === target.dtype) {
+      unpackInto(this, source, target);
+      return;
+    }
+    const converted = this.runtime.acquireBuffer(4 * count);
+    this.#buffers.push(converted);
+    this.convertBuffer(source, from, count, target.dtype, converted);
+    unpackInto(this, converted, target);
   }
 
   /** Writes the elements of a tensor as another type. */
@@ -78,6 +103,15 @@ export class OperationCall {
   /** The same for elements that are no tensor. */
   convertBuffer(source: GPUBuffer, from: DType, count: number, to: DType, target: GPUBuffer): void {
     this.run(conversion(from, to), Math.ceil(count / storageOf(to).perWord), [count], [source], target);
+  }
+
+  /** The same elements in a buffer of their own: a shader does not write what it reads. */
+  #duplicate(source: GPUBuffer, count: number, dtype: DType): GPUBuffer {
+    const bytes = Math.ceil((count * bytesPerElement[dtype]) / 4) * 4;
+    const copy = this.runtime.acquireBuffer(bytes);
+    this.#buffers.push(copy);
+    this.runtime.copyBytes(source, copy, 0, bytes);
+    return copy;
   }
 
   /** A result that `body` writes as f32 and that is then stored as `dtype`. */

@@ -27,7 +27,7 @@ export function createOperations(runtime: WebGpuRuntime): Operations {
         }
         const source = call.onDevice(x);
         const target = into ?? runtime.tensor(x.shape, dtype ?? x.dtype);
-        if (source !== target) call.convert(source, target.dtype, runtime.bufferOf(target));
+        if (source !== target) call.write(runtime.bufferOf(source), source.dtype, target);
         return target;
       }),
   } satisfies Operations);
