@@ -4,8 +4,9 @@
  */
 export { blockListFromClasses, blockListFromMask, blockListToMask, intersectBlockLists, printBlockList, uniteBlockLists } from './block-list.ts';
 export type { HostBlockList } from './block-list.ts';
-export { classifyTiles, countTiles, tileClasses } from './tiles.ts';
+export { classifyTiles, countTiles, listTiles, tileClasses } from './tiles.ts';
 export type { TileClasses, TileSizes } from './tiles.ts';
+export { TileRuns } from './tile-runs.ts';
 export { dispatch } from './dispatch.ts';
 export { edgeList, edgeListFromMask, edgesToMask } from './edge-list.ts';
 export type { Edge, GraphSizes, HostEdgeList } from './edge-list.ts';

@@ -1,11 +1,12 @@
 import type { BoundCall, BoundSequence, BoundTable } from './bind.ts';
-import type { BlockList, TileClass } from './block-list.ts';
+import type { BlockList, HostBlockList, TileClass } from './block-list.ts';
 import { AttentionError } from './errors.ts';
 import type { BoundEnvironment, Interval } from './expression/bound.ts';
 import { bound, everything } from './expression/bound.ts';
 import type { Expression, InputName } from './expression/node.ts';
 import { readsInput } from './expression/node.ts';
 import { positionInterval } from './validate/ranges.ts';
+import { TileRuns } from './tile-runs.ts';
 import { tableInterval } from './validate/table-interval.ts';
 
 /** Rows in a query tile and keys in a key tile. */
@@ -34,6 +35,40 @@ const full = 2;
  * @throws AttentionError `invalid-argument` for tile sizes that are no positive integers
  */
 export function classifyTiles(call: BoundCall, sizes: TileSizes): TileClasses {
+  const { shape, planes } = planesOf(call, sizes);
+  const [batch, heads, queryTiles, keyTiles] = shape;
+  const classes = new Uint8Array(batch * heads * queryTiles * keyTiles);
+  for (const [index, plane] of planes.entries()) {
+    const start = index * queryTiles * keyTiles;
+    plane.classify({ queryFrom: 0, queryTo: queryTiles, keyFrom: 0, keyTo: keyTiles }, ({ queryFrom, queryTo, keyFrom, keyTo }, found) => {
+      for (let tile = queryFrom; tile < queryTo; tile++) classes.fill(found, start + tile * keyTiles + keyFrom, start + tile * keyTiles + keyTo);
+    });
+  }
+  return { ...sizes, shape, classes };
+}
+
+/**
+ * The tiles of a call's mask that are not empty, those that are full marked so: what {@link classifyTiles} finds, without a place for each tile that is not listed,
+ * so that time and memory follow the listed ones. Gives the mask's own result when used beside it.
+ *
+ * @returns one entry of batch when all sequences see alike, and one head when the mask does not depend on it
+ * @throws AttentionError `invalid-argument` for tile sizes that are no positive integers
+ */
+export function listTiles(call: BoundCall, sizes: TileSizes): HostBlockList {
+  const { shape, planes } = planesOf(call, sizes);
+  const [batch, heads, queryTiles, keyTiles] = shape;
+  const runs = new TileRuns();
+  for (const [index, plane] of planes.entries()) {
+    const start = index * queryTiles;
+    plane.classify({ queryFrom: 0, queryTo: queryTiles, keyFrom: 0, keyTo: keyTiles }, ({ queryFrom, queryTo, keyFrom, keyTo }, found) => {
+      if (found !== empty) for (let tile = queryFrom; tile < queryTo; tile++) runs.push(start + tile, keyFrom, keyTo, found);
+    });
+  }
+  return runs.list(sizes, [batch, heads, queryTiles]);
+}
+
+/** The planes to classify, in the order of their places. */
+function planesOf(call: BoundCall, sizes: TileSizes): { readonly shape: TileClasses['shape']; readonly planes: readonly Plane[] } {
   for (const size of [sizes.blockQuery, sizes.blockKey]) {
     if (!Number.isSafeInteger(size) || size < 1) throw new AttentionError('invalid-argument', `Got tiles of ${sizes.blockQuery} × ${sizes.blockKey}.`, 'Expected integers of 1 or more.');
   }
@@ -45,16 +80,9 @@ export function classifyTiles(call: BoundCall, sizes: TileSizes): TileClasses {
   const heads = readsInput(allowed, 'head', 'keyHead') ? call.heads : 1;
   const queryTiles = Math.ceil(sequences.reduce((most, { queryRows }) => Math.max(most, queryRows), 0) / sizes.blockQuery);
   const keyTiles = Math.ceil(sequences.reduce((most, { keyRows }) => Math.max(most, keyRows), 0) / sizes.blockKey);
-  const classes = new Uint8Array(own.length * heads * queryTiles * keyTiles);
   const tables = new TableBounds(call.tables);
-  for (const [entry, sequence] of own.entries()) {
-    for (let head = 0; head < heads; head++) {
-      const start = (entry * heads + head) * queryTiles * keyTiles;
-      const plane = new Plane(call, sequence, head, sizes, tables, keyTiles, classes.subarray(start, start + queryTiles * keyTiles));
-      plane.classify({ queryFrom: 0, queryTo: queryTiles, keyFrom: 0, keyTo: keyTiles });
-    }
-  }
-  return { ...sizes, shape: [own.length, heads, queryTiles, keyTiles], classes };
+  const planes = own.flatMap((sequence) => Array.from({ length: heads }, (_, head) => new Plane(call, sequence, head, sizes, tables)));
+  return { shape: [own.length, heads, queryTiles, keyTiles], planes };
 }
 
 function seesAlike(a: BoundSequence, b: BoundSequence): boolean {
@@ -79,18 +107,14 @@ class Plane {
   readonly #allowed: Expression;
   readonly #sequence: BoundSequence;
   readonly #sizes: TileSizes;
-  readonly #keyTiles: number;
-  readonly #classes: Uint8Array;
   /** What the mask reads; the four that change from region to region are set before each look. */
   readonly #inputs: Partial<Record<InputName, Interval>>;
   readonly #environment: BoundEnvironment;
 
-  constructor(call: BoundCall, sequence: BoundSequence, head: number, sizes: TileSizes, tables: TableBounds, keyTiles: number, classes: Uint8Array) {
+  constructor(call: BoundCall, sequence: BoundSequence, head: number, sizes: TileSizes, tables: TableBounds) {
     this.#allowed = call.request.variant.masking.allowed;
     this.#sequence = sequence;
     this.#sizes = sizes;
-    this.#keyTiles = keyTiles;
-    this.#classes = classes;
     this.#inputs = {
       batch: point(sequence.batch),
       head: point(head),
@@ -105,22 +129,23 @@ class Plane {
     };
   }
 
-  classify(region: Region): void {
+  /** Hands every tile over, in regions of one class: those of one query tile by ascending keys. */
+  classify(region: Region, hand: (region: Region, found: number) => void): void {
     const { queryFrom, queryTo, keyFrom, keyTo } = region;
     if (queryFrom >= queryTo || keyFrom >= keyTo) return;
     const found = this.#look(region);
     const queries = queryTo - queryFrom;
     const keys = keyTo - keyFrom;
     if (found !== mixed || (queries === 1 && keys === 1)) {
-      for (let tile = queryFrom; tile < queryTo; tile++) this.#classes.fill(found, tile * this.#keyTiles + keyFrom, tile * this.#keyTiles + keyTo);
+      hand(region, found);
     } else if (queries >= keys) {
       const middle = queryFrom + (queries >> 1);
-      this.classify({ ...region, queryTo: middle });
-      this.classify({ ...region, queryFrom: middle });
+      this.classify({ ...region, queryTo: middle }, hand);
+      this.classify({ ...region, queryFrom: middle }, hand);
     } else {
       const middle = keyFrom + (keys >> 1);
-      this.classify({ ...region, keyTo: middle });
-      this.classify({ ...region, keyFrom: middle });
+      this.classify({ ...region, keyTo: middle }, hand);
+      this.classify({ ...region, keyFrom: middle }, hand);
     }
   }
 

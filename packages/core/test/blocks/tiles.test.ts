@@ -5,9 +5,10 @@ import type { BoundCall } from '../../src/bind.ts';
 import { bind } from '../../src/bind.ts';
 import { evaluate } from '../../src/expression/evaluate.ts';
 import type { InputName } from '../../src/expression/node.ts';
+import type { BlockList } from '../../src/block-list.ts';
 import { blockListFromClasses } from '../../src/block-list.ts';
 import type { TileClasses, TileSizes } from '../../src/tiles.ts';
-import { classifyTiles, countTiles } from '../../src/tiles.ts';
+import { classifyTiles, countTiles, listTiles } from '../../src/tiles.ts';
 import { booleanMask } from '../../src/stages/masking/boolean-mask.ts';
 import { causal } from '../../src/stages/masking/causal.ts';
 import { chunkedLocal } from '../../src/stages/masking/chunked-local.ts';
@@ -76,6 +77,12 @@ function trueClasses(call: BoundCall, { blockQuery, blockKey }: TileSizes, query
   }));
 }
 
+/** What {@link listTiles} lists is what {@link classifyTiles} finds, tile by tile, without places for the rest. */
+function expectSameList(call: BoundCall, sizes: TileSizes): void {
+  const parts = (list: BlockList): unknown => [list.counts, list.indices, list.full].map((part) => part !== undefined && isHostTensor(part) && [part.shape, [...part.view()]]);
+  expect(parts(listTiles(call, sizes))).toEqual(parts(blockListFromClasses(classifyTiles(call, sizes))));
+}
+
 /** Class found for a tile, with shared axes spread out. */
 function classAt(found: TileClasses, entry: number, head: number, tile: number): number {
   const [batch, heads, queryTiles, keyTiles] = found.shape;
@@ -85,6 +92,7 @@ function classAt(found: TileClasses, entry: number, head: number, tile: number):
 /** Compares every tile with the truth; returns how many are mixed, found and truly. */
 function compare(call: BoundCall, sizes: TileSizes): { readonly found: number; readonly truly: number } {
   const found = classifyTiles(call, sizes);
+  expectSameList(call, sizes);
   const [, , queryTiles, keyTiles] = found.shape;
   let [mixedFound, mixedTruly] = [0, 0];
   for (const [entry, heads] of trueClasses(call, sizes, queryTiles, keyTiles).entries()) {
