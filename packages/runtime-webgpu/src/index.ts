@@ -1,8 +1,9 @@
 export { createWebGpuRuntime, WebGpuRuntime } from './runtime.ts';
-export type { Dispatch, Machine, WebGpuRuntimeOptions } from './runtime.ts';
-export type { DeviceOptions } from './device.ts';
+export type { WebGpuRuntimeOptions } from './runtime.ts';
+export type { BufferRange, Dispatch } from './commands.ts';
+export type { DeviceOptions, Machine } from './device.ts';
 export type { BufferOptions } from './buffers.ts';
-export type { Binding, Program, ProgramSource } from './pipelines.ts';
+export type { Binding, PipelineOptions, Program, ProgramSource } from './pipelines.ts';
 export { declareBuiltins } from './wgsl/builtins.ts';
 export type { Builtin } from './wgsl/builtins.ts';
 export { WgslLowering } from './wgsl/expression.ts';
@@ -12,3 +13,13 @@ export { OperationCall, operationCall } from './operations/context.ts';
 export type { ElementShader } from './operations/context.ts';
 export { storageOf } from './operations/storage.ts';
 export type { StorageRow } from './operations/storage.ts';
+
+export { CallBuffers, sharedValues, writeTables } from './kernels/call-buffers.ts';
+export type { SharedCall } from './kernels/call-buffers.ts';
+export { writeTableReads } from './kernels/table-reads.ts';
+export { declaredFields, parameterWords } from './kernels/parameters.ts';
+export type { ParameterField } from './kernels/parameters.ts';
+export { Slicer, stopIfAborted } from './kernels/slices.ts';
+export type { Stage } from './kernels/slices.ts';
+export { laneReductions, rowLanes, turnsWidth, writeRowTransform } from './kernels/transform-row.ts';
+export type { RowKernel, TransformedRows } from './kernels/transform-row.ts';

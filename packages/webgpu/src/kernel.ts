@@ -2,14 +2,12 @@ import type { AttentionInputs, AttentionKernel, AttentionOutputs, AttentionReque
 import { AttentionError, elementCount, isHostTensor } from '@heed/core';
 import type { Binder, BoundCall, KeyInputs } from '@heed/core/compute';
 import { classifyTiles, countTiles, createBinder, mergeClassOf, observedShapeOf, partialRequestOf } from '@heed/core/compute';
-import { operationCall, type ElementShader, type WebGpuRuntime } from '@heed/runtime-webgpu';
+import { CallBuffers, operationCall, Slicer, type ElementShader, type Stage, type WebGpuRuntime } from '@heed/runtime-webgpu';
 import { assess, describePlan } from './assess.ts';
-import { CallBuffers } from './call.ts';
 import { CallStages, programsOf, type Programs } from './stages.ts';
 import { fillUnseen, sumOverRows } from './observation.ts';
 import { observingPlanOf, partialPlanOf, planOf } from './plan.ts';
 import { transformProgram } from './kernels/transform.ts';
-import { Slicer, type Stage } from './slices.ts';
 
 /** A compiled request on the GPU: bind → classify tiles → write records → dispatch, in slices. */
 export class WebGpuKernel implements AttentionKernel {

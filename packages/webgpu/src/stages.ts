@@ -1,16 +1,14 @@
 import type { AttentionRequest, Tensor } from '@heed/core';
 import { HostValues, type BoundCall, type BoundKeys, type ObservedShape } from '@heed/core/compute';
-import { operationCall, type ProgramSource, type WebGpuRuntime } from '@heed/runtime-webgpu';
-import { sharedValues, writeTables, type CallBuffers } from './call.ts';
+import { operationCall, sharedValues, turnsWidth, writeTables, type CallBuffers, type ProgramSource, type Stage, type WebGpuRuntime } from '@heed/runtime-webgpu';
 import { prefillProgram } from './kernels/prefill.ts';
 import { rowsProgram } from './kernels/threshold.ts';
-import { isReadInPlace, transformProgram, transformsOf, turnsWidth, type Side } from './kernels/transform.ts';
+import { isReadInPlace, transformProgram, transformsOf, type Side } from './kernels/transform.ts';
 import { transformedWidth } from '@heed/core';
 import { parameterFields } from './parameters.ts';
 import { planOf, type Plan } from './plan.ts';
 import { Integers, runFields, taskFields } from './records.ts';
 import { observedTasks, scheduleOf, tilesOf, withGaps, type BlockTask } from './schedule.ts';
-import type { Stage } from './slices.ts';
 
 /** A request's main program, and those that make its rows ready. */
 export interface Programs {

@@ -1,5 +1,5 @@
 import type { AttentionVariant, InputName, QueryTableRead, Random, TableRead } from '@heed/core';
-import { declareBuiltins, identifier, WgslLowering, WgslWriter, type Builtin, type ProgramSource, type WgslEnvironment } from '@heed/runtime-webgpu';
+import { declareBuiltins, identifier, WgslLowering, WgslWriter, writeTableReads, type Builtin, type ProgramSource, type WgslEnvironment } from '@heed/runtime-webgpu';
 import { parameterFields } from '../parameters.ts';
 import type { Plan } from '../plan.ts';
 import { sequenceFields } from '../records.ts';
@@ -117,18 +117,9 @@ function writeSequences(writer: WgslWriter): void {
   });
 }
 
-/** Reads of one element of each table, and products of the query row with a row of a table. */
+/** Reads of tables, and products of the query row with a row of a table. */
 function writeTables(writer: WgslWriter, variant: AttentionVariant, { scoreDim }: Plan, queryTables: readonly string[]): void {
-  for (const [name, { type, axes }] of Object.entries(variant.tables)) {
-    const table = identifier('table', name);
-    const indices = axes.map((_, axis) => `i${axis}: i32`).join(', ');
-    const place = ['parameters.' + `${table}_at`, ...(axes.length === 0 ? [] : [`u32(${axes.map((_, axis) => `i${axis} * parameters.${table}_step${axis}`).join(' + ')})`])].join(' + ');
-    writer.line('', `// ${name} [${axes.join(', ')}]`);
-    writer.block(`fn ${table}(${indices}) -> ${type}`, () => {
-      const word = `tables[${place}]`;
-      writer.line(`return ${type === 'f32' ? `finite(${word})` : type === 'i32' ? `bitcast<i32>(${word})` : `${word} != 0u`};`);
-    });
-  }
+  writeTableReads(writer, variant);
   for (const name of queryTables) {
     const axes = variant.tables[name]?.axes.length ?? 2;
     writer.line('', `// The query row times a row of ${name}.`);

@@ -1,5 +1,6 @@
 import { AttentionError, type StopSignal } from '@heed/core';
-import type { ProgramSource, WebGpuRuntime } from '@heed/runtime-webgpu';
+import type { ProgramSource } from '../pipelines.ts';
+import type { WebGpuRuntime } from '../runtime.ts';
 import { parameterWords, type ParameterField } from './parameters.ts';
 
 /** One program over tasks, which may be cut into dispatches between any two of them. */

@@ -1,9 +1,16 @@
 import { bytesPerElement, contiguousStrides, elementCount, isHostTensor, reader, type Tensor } from '@heed/core';
-import type { BoundCall, BoundTable } from '@heed/core/compute';
-import { identifier, type OperationCall, type WebGpuRuntime } from '@heed/runtime-webgpu';
+import type { BoundTable } from '@heed/core/compute';
+import type { OperationCall } from '../operations/context.ts';
+import type { WebGpuRuntime } from '../runtime.ts';
+import { identifier } from '../wgsl/writer.ts';
 
 /** The part of a call that programs read beside rows. */
-export type SharedCall = Pick<BoundCall, 'tables' | 'uniforms' | 'headOffset'>;
+export interface SharedCall {
+  readonly tables: Readonly<Record<string, BoundTable>>;
+  readonly uniforms: Readonly<Record<string, number>>;
+  /** Default 0. */
+  readonly headOffset?: number;
+}
 
 /** Buffers that a call needs on the way; given back when its last dispatch is submitted. */
 export class CallBuffers {
@@ -92,6 +99,6 @@ function writeElements(words: Uint32Array, { tensor, declaration }: BoundTable):
 }
 
 /** Uniforms and the head offset by the names of their fields. */
-export function sharedValues({ uniforms, headOffset }: SharedCall): Readonly<Record<string, number>> {
+export function sharedValues({ uniforms, headOffset = 0 }: SharedCall): Readonly<Record<string, number>> {
   return { headOffset, ...Object.fromEntries(Object.entries(uniforms).map(([name, value]) => [identifier('uniform', name), value])) };
 }
