@@ -1,7 +1,7 @@
 import type { AttentionInputs, Masking, Tensor } from '@heed/core';
 import type { HostBlockList, TileSizes } from '@heed/core/compute';
 import { attention, AttentionError, tensor } from '@heed/core';
-import { bind, blockListFromClasses, classifyTiles } from '@heed/core/compute';
+import { bind, listTiles } from '@heed/core/compute';
 
 /** The plane of queries and keys that a list covers, and the size of its tiles. */
 export interface PatternPlane
@@ -30,5 +30,5 @@ export function blocksOfMask(masking: Masking, plane: PatternPlane): HostBlockLi
   const query = rows('queryLength', queryLength, heads);
   const key = rows('keyLength', keyLength, keyHeads);
   const call = bind({ variant: attention({ masking }), queryDim: 1, keyDim: 1, valueDim: 1 }, { ...rest, query, key, value: key });
-  return blockListFromClasses(classifyTiles(call, { blockQuery, blockKey }));
+  return listTiles(call, { blockQuery, blockKey });
 }
