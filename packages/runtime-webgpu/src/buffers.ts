@@ -1,22 +1,23 @@
 import { AttentionError } from '@heed/core';
 
 /** What every buffer of a tensor may be used for: bound, copied from and to. The numbers are those of `GPUBufferUsage`, which Node has not. */
-export const bufferUsage = { mapRead: 0x1, copySource: 0x4, copyTarget: 0x8, uniform: 0x40, storage: 0x80 } as const;
+export const bufferUsage = { mapRead: 0x1, copySource: 0x4, copyTarget: 0x8, storage: 0x80 } as const;
 
 const tensorUsage = bufferUsage.copySource | bufferUsage.copyTarget | bufferUsage.storage;
 
 export interface BufferOptions {
-  /** Most bytes of all buffers in use. Default: no limit but the device's. */
+  /** Most bytes of all buffers together, those kept for reuse too. Default 4 GiB. */
   readonly maximumBytes?: number;
   /** Most bytes of released buffers that are kept for the next ones. Default 64 MiB. */
   readonly poolBytes?: number;
 }
 
-/** Buffers in use with their bytes, and a pool of released ones. Work that was submitted before a release has its turn before the next owner's. */
+/** Buffers in use with their bytes, and a pool of released ones. Work that was enqueued before a release has its turn before the next owner's. */
 export class BufferPool {
   readonly #device: GPUDevice;
   readonly #maximumBytes: number;
   readonly #poolBytes: number;
+  readonly #beforeDestroy: () => void;
   /** Bytes of each buffer in use. */
   readonly #live = new Map<GPUBuffer, number>();
   readonly #spare = new Map<number, GPUBuffer[]>();
@@ -24,10 +25,12 @@ export class BufferPool {
   #bytes = 0;
   #peakBytes = 0;
 
-  constructor(device: GPUDevice, { maximumBytes = Infinity, poolBytes = 64 * 2 ** 20 }: BufferOptions) {
+  /** @param beforeDestroy hands enqueued work to the device: a buffer that is destroyed may still be in it */
+  constructor(device: GPUDevice, { maximumBytes = 4 * 2 ** 30, poolBytes = 64 * 2 ** 20 }: BufferOptions, beforeDestroy: () => void) {
     this.#device = device;
     this.#maximumBytes = maximumBytes;
     this.#poolBytes = poolBytes;
+    this.#beforeDestroy = beforeDestroy;
   }
 
   /** In use, without the pool. */
@@ -39,19 +42,23 @@ export class BufferPool {
     return this.#peakBytes;
   }
 
+  /** Kept for reuse. */
+  get spareBytes(): number {
+    return this.#spareBytes;
+  }
+
   /**
-   * A storage buffer of at least these bytes, of undefined content.
+   * A storage buffer of at least these bytes, of undefined content. It may be longer than one binding: then ranges of it are bound.
    * @throws AttentionError `out-of-memory` with the limit's name and both numbers
    */
   acquire(bytes: number): GPUBuffer {
-    const size = sizeClass(bytes);
     const { maxBufferSize, maxStorageBufferBindingSize } = this.#device.limits;
-    if (size > maxBufferSize) throw tooLarge(bytes, 'maxBufferSize', maxBufferSize);
-    if (size > maxStorageBufferBindingSize) throw tooLarge(bytes, 'maxStorageBufferBindingSize', maxStorageBufferBindingSize);
+    if (bytes > maxBufferSize) throw new AttentionError('out-of-memory', `A buffer of ${bytes} bytes was asked for; maxBufferSize of this device is ${maxBufferSize}.`, 'Split the tensor along its batch or its heads.');
+    const size = sizeClass(bytes, [maxStorageBufferBindingSize, maxBufferSize]);
     if (this.#bytes + size > this.#maximumBytes) {
       throw new AttentionError('out-of-memory', `A buffer of ${size} bytes was asked for while ${this.#bytes} of ${this.#maximumBytes} bytes are in use.`, 'Release tensors, or raise maximumBytes.');
     }
-    const buffer = this.#fromPool(size) ?? this.#device.createBuffer({ size, usage: tensorUsage });
+    const buffer = this.#fromPool(size) ?? this.#create(size);
     this.#live.set(buffer, size);
     this.#bytes += size;
     this.#peakBytes = Math.max(this.#peakBytes, this.#bytes);
@@ -64,6 +71,7 @@ export class BufferPool {
     this.#live.delete(buffer);
     this.#bytes -= size;
     if (this.#spareBytes + size > this.#poolBytes) {
+      this.#beforeDestroy();
       buffer.destroy();
       return;
     }
@@ -75,10 +83,22 @@ export class BufferPool {
 
   clear(): void {
     for (const buffer of this.#live.keys()) buffer.destroy();
-    for (const same of this.#spare.values()) for (const buffer of same) buffer.destroy();
     this.#live.clear();
-    this.#spare.clear();
     this.#bytes = 0;
+    this.#dropSpare();
+  }
+
+  #create(size: number): GPUBuffer {
+    if (this.#bytes + this.#spareBytes + size > this.#maximumBytes) {
+      this.#beforeDestroy();
+      this.#dropSpare();
+    }
+    return this.#device.createBuffer({ label: `${size} bytes`, size, usage: tensorUsage });
+  }
+
+  #dropSpare(): void {
+    for (const same of this.#spare.values()) for (const buffer of same) buffer.destroy();
+    this.#spare.clear();
     this.#spareBytes = 0;
   }
 
@@ -89,12 +109,9 @@ export class BufferPool {
   }
 }
 
-/** Small buffers in steps of 256 bytes, larger ones in steps of an eighth, so that a released one fits the next. */
-function sizeClass(bytes: number): number {
+/** Small buffers in steps of 256 bytes, larger ones in steps of an eighth, so that a released one fits the next; never beyond a limit that the bytes themselves keep. */
+function sizeClass(bytes: number, limits: readonly number[]): number {
   const step = Math.max(256, 2 ** Math.floor(Math.log2(Math.max(1, bytes))) / 8);
-  return Math.max(1, Math.ceil(bytes / step)) * step;
-}
-
-function tooLarge(bytes: number, limit: string, most: number): AttentionError {
-  return new AttentionError('out-of-memory', `A buffer of ${bytes} bytes was asked for; ${limit} of this device is ${most}.`, 'Split the tensor along its batch or its heads.');
+  const size = Math.max(1, Math.ceil(bytes / step)) * step;
+  return Math.min(size, ...limits.filter((limit) => limit >= bytes));
 }

@@ -17,18 +17,41 @@ export interface AcquiredDevice {
   readonly gpu: GPU | null;
 }
 
+/** What a device allows, for plans. */
+export interface Machine {
+  /** Of one workgroup. */
+  readonly invocations: number;
+  /** Of workgroup memory. */
+  readonly workgroupBytes: number;
+  /** Of one storage binding; a longer buffer is bound in ranges. */
+  readonly bindingBytes: number;
+  /** Of one buffer. */
+  readonly bufferBytes: number;
+  /** Storage buffers of one shader; eight are guaranteed. */
+  readonly storageBindings: number;
+  /** Shaders may compute in and store float16. */
+  readonly float16: boolean;
+  /** Least and most invocations of a subgroup, where shaders may use subgroup operations; else null. */
+  readonly subgroups: { readonly least: number; readonly most: number } | null;
+  /** The device tells how long a pass took. */
+  readonly timestamps: boolean;
+}
+
 /** Features that are used where they are offered. */
 const wishes: readonly GPUFeatureName[] = ['shader-f16', 'subgroups', 'timestamp-query'];
 
 /** Limits of which all that the adapter has is asked for. */
-const limits = ['maxBufferSize', 'maxStorageBufferBindingSize', 'maxComputeWorkgroupStorageSize', 'maxComputeInvocationsPerWorkgroup', 'maxComputeWorkgroupSizeX'] as const;
+const limits = [
+  'maxBufferSize', 'maxStorageBufferBindingSize', 'maxStorageBuffersPerShaderStage', 'maxComputeWorkgroupStorageSize', 'maxComputeInvocationsPerWorkgroup',
+  'maxComputeWorkgroupSizeX', 'maxComputeWorkgroupSizeY', 'maxComputeWorkgroupSizeZ', 'maxComputeWorkgroupsPerDimension',
+] as const;
 
 /**
  * The user's device, or a new one: from `navigator.gpu`, or in Node from the optional peer `webgpu`.
  * @throws AttentionError `unsupported` where there is no WebGPU or no adapter
  */
 export async function acquireDevice({ device, powerPreference = 'high-performance' }: DeviceOptions): Promise<AcquiredDevice> {
-  if (device !== undefined) return { device, owned: false, description: 'a device of the caller', gpu: null };
+  if (device !== undefined) return { device, owned: false, description: `a device of the caller: ${describeAdapter(device.adapterInfo)}`, gpu: null };
   const gpu = await findGpu();
   const adapter = await gpu.requestAdapter({ powerPreference });
   if (adapter === null) {
@@ -36,9 +59,28 @@ export async function acquireDevice({ device, powerPreference = 'high-performanc
   }
   const requiredLimits = Object.fromEntries(limits.map((name) => [name, adapter.limits[name]]));
   const requiredFeatures = wishes.filter((feature) => adapter.features.has(feature));
-  const { vendor, architecture, description } = adapter.info;
   const made = await adapter.requestDevice({ label: 'heed', requiredFeatures, requiredLimits });
-  return { device: made, owned: true, description: [vendor, architecture, description].filter((part) => part !== '').join(' '), gpu };
+  return { device: made, owned: true, description: describeAdapter(adapter.info), gpu };
+}
+
+/** What plans may count on. */
+export function machineOf({ limits: most, features, adapterInfo }: GPUDevice): Machine {
+  const { subgroupMinSize, subgroupMaxSize } = adapterInfo;
+  return {
+    invocations: Math.min(most.maxComputeInvocationsPerWorkgroup, most.maxComputeWorkgroupSizeX),
+    workgroupBytes: most.maxComputeWorkgroupStorageSize,
+    bindingBytes: most.maxStorageBufferBindingSize,
+    bufferBytes: most.maxBufferSize,
+    storageBindings: most.maxStorageBuffersPerShaderStage,
+    float16: features.has('shader-f16'),
+    subgroups: features.has('subgroups') && subgroupMinSize > 0 ? { least: subgroupMinSize, most: subgroupMaxSize } : null,
+    timestamps: features.has('timestamp-query'),
+  };
+}
+
+function describeAdapter({ vendor, architecture, description }: GPUAdapterInfo): string {
+  const parts = [vendor, architecture, description].filter((part) => part !== '');
+  return parts.length === 0 ? 'an adapter without a name' : parts.join(' ');
 }
 
 async function findGpu(): Promise<GPU> {

@@ -1,25 +1,13 @@
 import { AttentionError, contiguousStrides, elementCount, tensor as wrapHost, type DType, type HostTensor, type Operations, type Runtime, type Tensor } from '@heed/core';
-import { BufferPool, bufferUsage, type BufferOptions } from './buffers.ts';
-import { acquireDevice, type AcquiredDevice, type DeviceOptions } from './device.ts';
+import type { BufferOptions } from './buffers.ts';
+import type { Dispatch } from './commands.ts';
+import { acquireDevice, machineOf, type AcquiredDevice, type DeviceOptions, type Machine } from './device.ts';
+import { Engine } from './engine.ts';
 import { createOperations } from './operations/operations.ts';
-import { PipelineCache, type Program, type ProgramSource } from './pipelines.ts';
-import { arrayOver, packedBytes, TensorStore } from './tensors.ts';
+import type { PipelineOptions, Program, ProgramSource } from './pipelines.ts';
+import { arrayOver, bytesOf, packedBytes } from './tensors.ts';
 
-export interface WebGpuRuntimeOptions extends DeviceOptions, BufferOptions {}
-
-/** One shader run: buffers by binding, and how many workgroups. A workgroup's number is `group.x + group.y * groups.x`, and those past the last return. */
-export interface Dispatch {
-  readonly program: Program;
-  readonly buffers: readonly GPUBuffer[];
-  readonly workgroups: number;
-}
-
-/** What the device allows, for plans. */
-export interface Machine {
-  readonly invocations: number;
-  readonly workgroupBytes: number;
-  readonly bindingBytes: number;
-}
+export interface WebGpuRuntimeOptions extends DeviceOptions, BufferOptions, PipelineOptions {}
 
 /**
  * Starts a runtime on the caller's device, or a new one.
@@ -29,65 +17,58 @@ export async function createWebGpuRuntime(options: WebGpuRuntimeOptions = {}): P
   return new WebGpuRuntime(await acquireDevice(options), options);
 }
 
-/** Tensors in buffers of a GPU; everything submitted runs in order. */
+/** Tensors in buffers of a GPU; everything enqueued runs in order. */
 export class WebGpuRuntime implements Runtime {
   readonly name = 'webgpu';
   readonly operations: Operations;
   readonly #options: WebGpuRuntimeOptions;
-  #acquired: AcquiredDevice;
-  #pool: BufferPool;
-  #tensors: TensorStore;
-  #pipelines: PipelineCache;
-  #lost: AttentionError | undefined;
-  #lateError: AttentionError | undefined;
+  /** What lives and dies with the device. */
+  #engine: Engine;
   #disposed = false;
 
   /** @internal use {@link createWebGpuRuntime} */
   constructor(acquired: AcquiredDevice, options: WebGpuRuntimeOptions) {
     this.#options = options;
-    this.#acquired = acquired;
-    this.#pool = new BufferPool(acquired.device, options);
-    this.#tensors = new TensorStore(this.#pool, this);
-    this.#pipelines = new PipelineCache(acquired.device);
+    this.#engine = new Engine(acquired, options, this);
     this.operations = createOperations(this);
-    this.#watch(acquired.device);
   }
 
   get device(): GPUDevice {
-    return this.#acquired.device;
+    return this.#engine.device;
   }
 
   get machine(): Machine {
-    const { maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupStorageSize, maxStorageBufferBindingSize } = this.device.limits;
-    return { invocations: maxComputeInvocationsPerWorkgroup, workgroupBytes: maxComputeWorkgroupStorageSize, bindingBytes: maxStorageBufferBindingSize };
+    return machineOf(this.device);
   }
 
   /** What runs, for `explain()`. */
   describe(): readonly string[] {
-    const { invocations, workgroupBytes, bindingBytes } = this.machine;
+    const { invocations, workgroupBytes, bindingBytes, float16, subgroups } = this.machine;
+    const { least, most } = subgroups ?? { least: 0, most: 0 };
     return [
-      `WebGPU on ${this.#acquired.description}.`,
+      `WebGPU on ${this.#engine.acquired.description}.`,
       `Limits: ${invocations} invocations and ${workgroupBytes} bytes of workgroup memory, bindings of ${bindingBytes} bytes.`,
+      `${float16 ? 'It computes in float16' : 'No float16 in shaders'}, ${subgroups === null ? 'no subgroups' : `subgroups of ${least === most ? least : `${least} to ${most}`}`}.`,
     ];
   }
 
   tensor(shape: readonly number[], dtype: DType): Tensor {
     this.checkOpen();
-    return this.#tensors.create(shape, dtype);
+    return this.#engine.tensors.create(shape, dtype);
   }
 
   upload(source: HostTensor): Tensor {
     this.checkOpen();
-    const made = this.#tensors.create(source.shape, source.dtype);
-    const bytes = packedBytes(source);
-    if (bytes.length > 0) this.device.queue.writeBuffer(this.#tensors.bufferOf(made), 0, bytes);
+    const { tensors, commands } = this.#engine;
+    const made = tensors.create(source.shape, source.dtype);
+    commands.write(tensors.bufferOf(made), 0, packedBytes(source));
     return made;
   }
 
   /** A dense tensor over a buffer of yours, without a copy; `release` forgets it and leaves the buffer alone. Usage: STORAGE, COPY_SRC and COPY_DST. */
   wrap(buffer: GPUBuffer, shape: readonly number[], dtype: DType): Tensor {
     this.checkOpen();
-    return this.#tensors.wrap(buffer, shape, dtype);
+    return this.#engine.tensors.wrap(buffer, shape, dtype);
   }
 
   async read(source: Tensor): Promise<HostTensor> {
@@ -96,220 +77,167 @@ export class WebGpuRuntime implements Runtime {
     return copy;
   }
 
-  /** Several tensors by one copy and one wait. */
+  /** Several tensors by one wait. */
   async readAll(sources: readonly Tensor[]): Promise<readonly HostTensor[]> {
     this.checkOpen();
-    const strided = sources.filter((source) => !this.#tensors.isDense(source));
-    if (strided.length > 0) {
-      const copies = new Map(strided.map((source) => [source, this.operations.copy(source)]));
-      try {
-        return await this.readAll(sources.map((source) => copies.get(source) ?? source));
-      } finally {
-        for (const copy of copies.values()) if (!this.#disposed && this.#lost === undefined) this.release(copy);
-      }
-    }
-    const parts = sources.map((source) => ({ source, buffer: this.#tensors.bufferOf(source), bytes: byteLength(source) }));
-    const total = parts.reduce((sum, { bytes }) => sum + bytes, 0);
-    const poison = this.#tensors.poisonOf(sources);
-    if (poison !== undefined) throw poison;
-    if (total === 0) return parts.map(({ source }) => wrapHost(arrayOver(source.dtype, new ArrayBuffer(0), 0), source.shape, { dtype: source.dtype }));
-    const { device } = this;
-    const staging = device.createBuffer({ label: 'readback', size: total, usage: bufferUsage.mapRead | bufferUsage.copyTarget });
-    const encoder = device.createCommandEncoder();
-    let place = 0;
-    for (const { buffer, bytes } of parts) {
-      if (bytes > 0) encoder.copyBufferToBuffer(buffer, 0, staging, place, bytes);
-      place += bytes;
-    }
-    device.queue.submit([encoder.finish()]);
-    try {
-      await staging.mapAsync(1);
-    } catch (cause) {
-      throw this.#failure(cause);
-    }
-    const bytes = staging.getMappedRange().slice(0);
-    staging.destroy();
-    place = 0;
-    return parts.map(({ source, bytes: length }) => {
-      const own = bytes.slice(place, place + length);
-      place += length;
-      return wrapHost(arrayOver(source.dtype, own, elementCount(source.shape)), source.shape, { dtype: source.dtype });
+    const engine = this.#engine;
+    const { tensors, readbacks } = engine;
+    const reads = sources.map(async (source) => {
+      const dense = tensors.isDense(source) ? source : this.operations.copy(source);
+      const bytes = readbacks.read(tensors.bufferOf(dense), bytesOf(source.shape, source.dtype));
+      // The copy stands before whatever writes there next.
+      if (dense !== source) tensors.release(dense);
+      return wrapHost(arrayOver(source.dtype, await bytes, elementCount(source.shape)), source.shape, { dtype: source.dtype });
     });
+    const copies = await engine.outcome(Promise.all(reads));
+    await engine.validated();
+    const poison = tensors.poisonOf(sources);
+    if (poison !== undefined) throw poison;
+    return copies;
   }
 
   view(source: Tensor, shape: readonly number[], strides: readonly number[] = contiguousStrides(shape), start: number = 0): Tensor {
     this.checkOpen();
-    return this.#tensors.view(source, shape, strides, start);
+    return this.#engine.tensors.view(source, shape, strides, start);
   }
 
   release(tensor: Tensor): void {
     this.checkOpen();
-    this.#tensors.release(tensor);
+    this.#engine.tensors.release(tensor);
   }
 
   async idle(): Promise<void> {
     this.checkOpen();
-    await this.finished();
-    const error = this.#lateError;
-    this.#lateError = undefined;
+    const engine = this.#engine;
+    await engine.finished();
+    await engine.validated();
+    const error = engine.takeLateError();
     if (error !== undefined) throw error;
   }
 
-  memory(): { readonly bytes: number; readonly peakBytes: number } {
-    return { bytes: this.#pool.bytes, peakBytes: this.#pool.peakBytes };
+  /** `pooledBytes` are released buffers that are kept for the next ones; they count as neither of the others. */
+  memory(): { readonly bytes: number; readonly peakBytes: number; readonly pooledBytes: number } {
+    const { bytes, peakBytes, spareBytes } = this.#engine.pool;
+    return { bytes, peakBytes, pooledBytes: spareBytes };
   }
 
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.#tensors.clear();
-    this.#pool.clear();
-    this.#pipelines.clear();
-    if (this.#acquired.owned) this.device.destroy();
+    this.#engine.end(disposed());
+    this.#engine.clear();
   }
 
   /**
-   * After the device was lost: a new one. Tensors are gone with the old; kernels compile again at their next call.
-   * @throws AttentionError `unsupported` where no device is to be had; `invalid-argument` when the device was the caller's
+   * After the device was lost: a new one, with everything compiled again that was compiled on the old one. Tensors are gone with the old; kernels that were
+   * prepared work on.
+   * @param given a new device of the caller, who must give one where the lost one was theirs
+   * @throws AttentionError `unsupported` where no device is to be had; `invalid-argument` when the device was the caller's and none is given; `disposed`
    */
-  async restore(): Promise<void> {
+  async restore(given: Pick<DeviceOptions, 'device'> = {}): Promise<void> {
     if (this.#disposed) throw disposed();
-    if (!this.#acquired.owned) throw new AttentionError('invalid-argument', 'The device that was lost is the caller’s.', 'Make another and a runtime on it.');
-    const acquired = await acquireDevice(this.#options);
-    this.#acquired = acquired;
-    this.#pool = new BufferPool(acquired.device, this.#options);
-    this.#tensors = new TensorStore(this.#pool, this);
-    this.#pipelines = new PipelineCache(acquired.device);
-    this.#lost = undefined;
-    this.#lateError = undefined;
-    this.#watch(acquired.device);
+    const before = this.#engine;
+    if (!before.acquired.owned && given.device === undefined) throw new AttentionError('invalid-argument', 'The device that was lost is the caller’s.', 'Make another and pass it: restore({ device }).');
+    const { powerPreference } = this.#options;
+    const acquired = await acquireDevice({ ...given, ...(powerPreference === undefined ? {} : { powerPreference }) });
+    const sources = before.pipelines.sources();
+    before.end(new AttentionError('device-lost', 'The device was replaced.', 'Upload again.'));
+    const engine = new Engine(acquired, this.#options, this, before);
+    before.clear();
+    this.#engine = engine;
+    await Promise.all(sources.map(async (source) => engine.pipelines.compile(source)));
+  }
+
+  /** Hands everything enqueued to the device now, for work of your own that must come after it. It goes by itself when the running task ends. */
+  flush(): void {
+    this.#engine.commands.flush();
   }
 
   // ── For kernels ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** @throws AttentionError `disposed`, `device-lost` */
   checkOpen(): void {
-    if (this.#disposed) throw disposed();
-    if (this.#lost !== undefined) throw this.#lost;
+    this.#engine.checkOpen();
   }
 
   /** True when a tensor's buffer begins with its elements, in order: so for all but some views. */
   isDense(tensor: Tensor): boolean {
-    return this.#tensors.isDense(tensor);
+    return this.#engine.tensors.isDense(tensor);
   }
 
   /** The buffer that a tensor or a view lies in, and where it begins, in elements. @throws AttentionError `foreign-tensor`, `disposed` */
   placeOf(tensor: Tensor): { readonly buffer: GPUBuffer; readonly start: number } {
-    return this.#tensors.placeOf(tensor);
+    return this.#engine.tensors.placeOf(tensor);
   }
 
   /** The buffer of a dense tensor of this runtime. @throws AttentionError `invalid-tensor` for a strided view, `foreign-tensor`, `disposed` */
   bufferOf(tensor: Tensor): GPUBuffer {
-    return this.#tensors.bufferOf(tensor);
+    return this.#engine.tensors.bufferOf(tensor);
   }
 
-  /** A buffer of its own accounting for a call; give it back with `releaseBuffer` once its last use is submitted. */
+  /** A buffer of its own accounting for a call; give it back with `releaseBuffer` once its last use is enqueued. */
   acquireBuffer(bytes: number): GPUBuffer {
     this.checkOpen();
-    return this.#pool.acquire(bytes);
+    return this.#engine.pool.acquire(bytes);
   }
 
   releaseBuffer(buffer: GPUBuffer): void {
-    this.#pool.release(buffer);
+    this.#engine.pool.release(buffer);
   }
 
   /** Words in a new storage buffer. */
   uploadWords(words: Uint32Array<ArrayBuffer> | Int32Array<ArrayBuffer> | Float32Array<ArrayBuffer>): GPUBuffer {
     const buffer = this.acquireBuffer(Math.max(4, words.byteLength));
-    if (words.byteLength > 0) this.device.queue.writeBuffer(buffer, 0, words);
+    this.writeWords(buffer, 0, words);
     return buffer;
   }
 
-  /** A buffer of numbers that a shader reads as `var<uniform>`; destroy it once its last use is submitted. */
-  uniformBuffer(words: Uint32Array<ArrayBuffer>): GPUBuffer {
-    const size = Math.max(16, Math.ceil(words.byteLength / 16) * 16);
-    const buffer = this.device.createBuffer({ size, usage: bufferUsage.uniform | bufferUsage.copyTarget });
-    this.device.queue.writeBuffer(buffer, 0, words);
-    return buffer;
+  /** Words to a place in a buffer, in bytes and a multiple of 4, in order with everything enqueued; copied before this returns. */
+  writeWords(target: GPUBuffer, offset: number, words: Uint32Array<ArrayBuffer> | Int32Array<ArrayBuffer> | Float32Array<ArrayBuffer>): void {
+    this.checkOpen();
+    this.#engine.commands.write(target, offset, new Uint8Array(words.buffer, words.byteOffset, words.byteLength));
   }
 
+  /** Compiles without stalling a frame, a few programs at a time; the same text once. @throws AttentionError `internal` naming shader and line, `unsupported`, `device-lost` */
   async compile(source: ProgramSource): Promise<Program> {
     this.checkOpen();
-    return this.#pipelines.compile(source);
+    const engine = this.#engine;
+    return engine.outcome(engine.pipelines.compile(source));
   }
 
+  /** Compiles at once what `compile` has not; a mistake in the text poisons what the program writes, and surfaces at `read` and `idle`. */
   compileNow(source: ProgramSource): Program {
     this.checkOpen();
-    return this.#pipelines.compileNow(source);
+    return this.#engine.pipelines.compileNow(source);
   }
 
-  /** Shaders one after another, each seeing what those before it wrote. */
+  /**
+   * Shaders one after another, each seeing what those before it wrote. They go to the device with what else is enqueued.
+   * @throws AttentionError `out-of-memory` naming the limit that a binding or the number of workgroups passes, with both numbers
+   */
   submit(dispatches: readonly Dispatch[]): void {
     this.checkOpen();
-    const { device } = this;
-    const encoder = device.createCommandEncoder();
-    const pass = encoder.beginComputePass();
-    for (const { program, buffers, workgroups } of dispatches) {
-      if (workgroups === 0) continue;
-      const entries = buffers.map((buffer, binding): GPUBindGroupEntry => ({ binding, resource: { buffer } }));
-      pass.setPipeline(program.pipeline);
-      pass.setBindGroup(0, device.createBindGroup({ layout: program.layout, entries }));
-      const most = device.limits.maxComputeWorkgroupsPerDimension;
-      const columns = Math.min(workgroups, most);
-      pass.dispatchWorkgroups(columns, Math.ceil(workgroups / columns));
-    }
-    pass.end();
-    device.queue.submit([encoder.finish()]);
+    for (const dispatch of dispatches) this.#engine.dispatch(dispatch);
   }
 
-  /** Bytes from one buffer to another, in order with what was submitted. */
-  copyBytes(source: GPUBuffer, target: GPUBuffer, targetOffset: number, bytes: number): void {
+  /** Bytes from one buffer to another, in order with what was enqueued. All numbers are multiples of 4. */
+  copyBytes(source: GPUBuffer, target: GPUBuffer, targetOffset: number, bytes: number, sourceOffset = 0): void {
     this.checkOpen();
-    if (bytes === 0) return;
-    const encoder = this.device.createCommandEncoder();
-    encoder.copyBufferToBuffer(source, 0, target, targetOffset, bytes);
-    this.device.queue.submit([encoder.finish()]);
+    this.#engine.commands.copy(source, sourceOffset, target, targetOffset, bytes);
   }
 
-  /** Resolves when what was submitted so far is done. @throws AttentionError `device-lost`, `disposed` */
+  /** Resolves when what was enqueued so far is done. @throws AttentionError `device-lost`, `disposed` */
   async finished(): Promise<void> {
-    try {
-      await this.device.queue.onSubmittedWorkDone();
-    } catch (cause) {
-      throw this.#failure(cause);
-    }
     this.checkOpen();
+    await this.#engine.finished();
   }
 
   /** Marks what a call that went wrong was to write. */
   poison(tensors: readonly Tensor[], error: AttentionError): void {
-    this.#tensors.poison(tensors, error);
-  }
-
-  #failure(cause: unknown): AttentionError {
-    if (this.#disposed) return disposed();
-    return this.#lost ?? new AttentionError('device-lost', `The device gave up: ${String(cause)}.`, 'Call runtime.restore() and upload again.', { cause });
-  }
-
-  #watch(device: GPUDevice): void {
-    void device.lost.then(({ reason, message }) => {
-      if (device !== this.device || this.#disposed) return;
-      this.#lost = new AttentionError('device-lost', `The device was lost (${reason}): ${message}`, 'Call runtime.restore() and upload again.');
-    });
-    device.addEventListener('uncapturederror', (event) => {
-      const { error } = event;
-      const memory = error.constructor.name === 'GPUOutOfMemoryError';
-      this.#lateError ??= new AttentionError(memory ? 'out-of-memory' : 'internal', `The device reports: ${error.message}`, memory ? 'Release tensors, or split the work.' : 'Please report it with the variant.');
-    });
+    this.#engine.tensors.poison(tensors, error);
   }
 }
 
 function disposed(): AttentionError {
   return new AttentionError('disposed', 'This runtime is disposed.', 'Make another with createWebGpuRuntime().');
-}
-
-/** Bytes of a dense tensor, whole words. */
-function byteLength({ shape, dtype }: Tensor): number {
-  const width = { f64: 8, f32: 4, f16: 2, bf16: 2, i32: 4, i8: 1, u8: 1 }[dtype];
-  return Math.ceil((elementCount(shape) * width) / 4) * 4;
 }

@@ -1,4 +1,4 @@
-import { AttentionError, bytesPerElement, contiguousStrides, elementCount, isContiguous, spanOf, type AttentionError as AttentionErrorType, type DType, type HostTensor, type Runtime, type Tensor } from '@heed/core';
+import { AttentionError, bytesPerElement, contiguousStrides, elementCount, isContiguous, spanOf, type DType, type HostTensor, type Runtime, type Tensor } from '@heed/core';
 import type { BufferPool } from './buffers.ts';
 
 interface View {
@@ -11,7 +11,7 @@ interface Block {
   readonly buffer: GPUBuffer;
   /** Ours to give back; a wrapped buffer of the user is not. */
   readonly owned: boolean;
-  poison?: AttentionErrorType;
+  poison?: AttentionError;
 }
 
 /** The tensors of one runtime: each is a buffer of its own, elements packed to words of 32 bits, the first in the low bits. */
@@ -19,12 +19,17 @@ export class TensorStore {
   readonly #pool: BufferPool;
   readonly #runtime: Runtime;
   readonly #blocks = new Map<Tensor, Block>();
+  /** Tensors of devices that were lost. */
+  readonly #gone: WeakSet<Tensor>;
   /** Tensors that are other ways to see one of the blocks. */
   readonly #views = new WeakMap<Tensor, View>();
 
-  constructor(pool: BufferPool, runtime: Runtime) {
+  /** @param before the tensors of a device that was lost: they may be released still, and nothing else */
+  constructor(pool: BufferPool, runtime: Runtime, before?: TensorStore) {
     this.#pool = pool;
     this.#runtime = runtime;
+    this.#gone = before === undefined ? new WeakSet() : before.#gone;
+    if (before !== undefined) for (const tensor of before.#blocks.keys()) this.#gone.add(tensor);
   }
 
   /** @throws AttentionError `invalid-shape`, `invalid-dtype`, `out-of-memory` */
@@ -73,6 +78,7 @@ export class TensorStore {
 
   /** @throws AttentionError `foreign-tensor`, `disposed` */
   release(tensor: Tensor): void {
+    if (this.#gone.delete(tensor)) return;
     const { buffer, owned } = this.#blockOf(tensor);
     this.#blocks.delete(tensor);
     if (owned) this.#pool.release(buffer);
@@ -82,14 +88,19 @@ export class TensorStore {
     this.#blocks.clear();
   }
 
-  poison(tensors: readonly Tensor[], error: AttentionErrorType): void {
+  poison(tensors: readonly Tensor[], error: AttentionError): void {
     for (const tensor of tensors) {
       const block = this.#blocks.get(this.#baseOf(tensor));
       if (block !== undefined) block.poison = error;
     }
   }
 
-  poisonOf(tensors: readonly Tensor[]): AttentionErrorType | undefined {
+  /** Marks the tensors in these buffers. */
+  poisonBuffers(buffers: ReadonlySet<GPUBuffer>, error: AttentionError): void {
+    for (const block of this.#blocks.values()) if (buffers.has(block.buffer)) block.poison = error;
+  }
+
+  poisonOf(tensors: readonly Tensor[]): AttentionError | undefined {
     for (const tensor of tensors) {
       const poison = this.#blocks.get(this.#baseOf(tensor))?.poison;
       if (poison !== undefined) return poison;
@@ -111,12 +122,13 @@ export class TensorStore {
     const block = this.#blocks.get(tensor);
     if (block !== undefined) return block;
     if (tensor.runtime !== this.#runtime) throw new AttentionError('foreign-tensor', 'The tensor lives on another runtime or on the host.', 'Upload it to this runtime first.');
+    if (this.#gone.has(tensor)) throw new AttentionError('disposed', 'This tensor was on a device that was lost.', 'Upload it again.');
     throw new AttentionError('disposed', 'This tensor was released, or its runtime disposed.', 'Keep it until its last use, and release it once.');
   }
 }
 
-/** Bytes of a dense tensor, whole words. @throws AttentionError `invalid-shape`, `invalid-dtype`, `out-of-memory` */
-function bytesOf(shape: readonly number[], dtype: DType): number {
+/** Bytes of a dense tensor, in whole words. @throws AttentionError `invalid-shape`, `invalid-dtype`, `out-of-memory` */
+export function bytesOf(shape: readonly number[], dtype: DType): number {
   if (shape.some((size) => !Number.isSafeInteger(size) || size < 0)) throw new AttentionError('invalid-shape', `Got shape [${shape.join(', ')}].`, 'Sizes are integers of 0 or more.');
   const width = (bytesPerElement as Readonly<Record<string, number>>)[dtype];
   if (width === undefined) throw new AttentionError('invalid-dtype', `Got dtype '${dtype}'.`, `Expected one of ${Object.keys(bytesPerElement).join(', ')}.`);

@@ -4,7 +4,7 @@ import { operationCall, type ElementShader, type WebGpuRuntime } from '@heed/run
 /** What is not visited: keys outside of a row's sequence, and those that the mask surely forbids. */
 export function fillUnseen(runtime: WebGpuRuntime, stage: ObservedStage, target: Tensor): void {
   const words = new Float32Array(elementCount(target.shape)).fill(stage === 'masked' ? -Infinity : 0);
-  if (words.length > 0) runtime.device.queue.writeBuffer(runtime.bufferOf(target), 0, words);
+  runtime.writeWords(runtime.bufferOf(target), 0, words);
 }
 
 /** [batch, heads, rows, keys] → [batch, heads, keys]. */

@@ -2,7 +2,7 @@ import { attention, based, causal, scaledDot } from '@heed/core';
 import { describe, expect, test } from 'vitest';
 import { assess } from '../src/assess.ts';
 
-const machine = { invocations: 256, workgroupBytes: 16384, bindingBytes: 2 ** 27 };
+const machine = { invocations: 256, workgroupBytes: 16384, bindingBytes: 2 ** 27, bufferBytes: 2 ** 28, storageBindings: 8, float16: false, subgroups: null, timestamps: false };
 
 describe('assess', () => {
   test('rows that do not fit into workgroup memory are refused with the limit and both numbers', () => {

@@ -81,9 +81,8 @@ export class Slicer {
 
   #dispatch({ source, buffers, fields, values }: Stage, firstTask: number, endTask: number): void {
     const runtime = this.#runtime;
-    const parameters = runtime.uniformBuffer(parameterWords(fields, { ...values, firstTask, endTask }));
-    runtime.submit([{ program: runtime.compileNow(source), buffers: [parameters, ...buffers], workgroups: endTask - firstTask }]);
-    parameters.destroy();
+    const parameters = parameterWords(fields, { ...values, firstTask, endTask });
+    runtime.submit([{ program: runtime.compileNow(source), parameters, buffers, workgroups: endTask - firstTask }]);
   }
 }
 

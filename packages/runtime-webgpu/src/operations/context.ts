@@ -138,9 +138,7 @@ export class OperationCall {
       if (shader.fields?.[index]?.[1] === 'f32') floats[index + 1] = value;
       else words[index + 1] = value;
     });
-    const parameters = this.runtime.uniformBuffer(words);
-    this.runtime.submit([{ program: this.runtime.compileNow(elementSource(shader)), buffers: [parameters, ...reads, result], workgroups: Math.ceil(count / lanes) }]);
-    parameters.destroy();
+    this.runtime.submit([{ program: this.runtime.compileNow(elementSource(shader)), parameters: words, buffers: [...reads, result], workgroups: Math.ceil(count / lanes) }]);
   }
 
   end(): void {
