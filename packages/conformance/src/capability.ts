@@ -1,5 +1,5 @@
 import type { AttentionInputs, AttentionRequest, Capabilities, DType, ObservedStage, StorageForm } from '@heed/core';
-import { attention, softmax } from '@heed/core';
+import { attention, edgeBias, scaledDot, softmax } from '@heed/core';
 import type { Need } from './case.ts';
 import type { CaseContext } from './context.ts';
 import { drawInputs, integerTensor, smallShape } from './inputs.ts';
@@ -79,6 +79,7 @@ export async function testMissing(context: CaseContext, need: Need): Promise<voi
 
 /** Inputs and calls that a kernel must refuse when its backend does not declare them. */
 async function testMissingInput(context: CaseContext, field: string): Promise<void> {
+  const { backend } = context;
   const kernel = await context.kernel(plainRequest);
   const inputs = drawInputs(context.random, smallShape);
   const { queryLength, keyLength } = smallShape;
@@ -97,6 +98,7 @@ async function testMissingInput(context: CaseContext, field: string): Promise<vo
       await refuseRun({ blocks: { blockQuery: 64, blockKey: 64, counts: integerTensor([1], [1, 1, 1]), indices: integerTensor([0], [1, 1, 1, 1]) } });
       return;
     case 'edges':
+      await context.properlyRefused(backend, { ...plainRequest, variant: attention({ scoring: scaledDot().modify(edgeBias()) }) }, 'scoring');
       await refuseRun({ edges: { starts: integerTensor(new Array<number>(queryLength + 1).fill(0), [queryLength + 1]), keys: integerTensor([], [0]) } });
       return;
     case 'explicitPositions':

@@ -96,7 +96,7 @@ export interface Binder {
 export type KeyInputs = Parameters<AttentionKernel['transformKeys']>[0];
 
 /** Checked inputs of `transformKeys`: the key heads are all the heads there are, and sequences have no query rows. */
-export type BoundKeys = Pick<BoundCall, 'request' | 'heads' | 'keyHeads' | 'scoreDim' | 'keyRows' | 'sequences' | 'uniforms' | 'tables' | 'headOffset' | 'keysTransformed'>;
+export type BoundKeys = Pick<BoundCall, 'request' | 'heads' | 'keyHeads' | 'scoreDim' | 'keyRows' | 'sequences' | 'uniforms' | 'tables' | 'headOffset' | 'keysTransformed' | 'edges'>;
 
 export interface BinderOptions {
   /** Tensors of another runtime are refused with `foreign-tensor`. Default: they may be anyone's. */
@@ -148,7 +148,7 @@ function bindCall({ request, structure, uniforms: defaults, runtime }: Context, 
   const queryLength = longest(sequences, 'queryRows');
   const keyLength = longest(sequences, 'keyRows');
   const { queryDim, keyDim, valueDim } = request;
-  const tables = bindTables(variant.tables, inputs.tables, { batch: sequences.length, head: heads, keyHead: keyHeads, queryLength, keyLength, queryDim, keyDim, valueDim, scoreDim }, runtime);
+  const tables = bindTables(variant.tables, inputs.tables, { batch: sequences.length, head: heads, keyHead: keyHeads, queryLength, keyLength, queryDim, keyDim, valueDim, scoreDim, edge: edgesOf(inputs, structure) }, runtime);
   checkTransformTables(structure.transforms, tables);
   const outputShape = [batch, heads, queryRows, valueDim];
   const rowShape = [batch, heads, queryRows];
@@ -190,10 +190,10 @@ function bindKeyInputs({ request, structure, uniforms: defaults, runtime }: Cont
   const uniforms = bindUniforms(variant, defaults, inputs.uniforms);
   const transforms = structure.transforms.filter(({ side }) => side === 'key');
   const needed = new Set(transforms.flatMap(({ transform }) => Object.keys(transform.tables)));
-  const sizes = { batch: sequences.length, head: keyHeads, keyHead: keyHeads, queryLength: 0, keyLength: longest(sequences, 'keyRows'), queryDim, keyDim, valueDim, scoreDim };
+  const sizes = { batch: sequences.length, head: keyHeads, keyHead: keyHeads, queryLength: 0, keyLength: longest(sequences, 'keyRows'), queryDim, keyDim, valueDim, scoreDim, edge: 0 };
   const tables = bindTables(variant.tables, inputs.tables, sizes, runtime, needed);
   checkTransformTables(transforms, tables);
-  const call: BoundKeys = { request, heads: keyHeads, keyHeads, scoreDim, keyRows, sequences, uniforms, tables, headOffset: 0, keysTransformed: false };
+  const call: BoundKeys = { request, heads: keyHeads, keyHeads, scoreDim, keyRows, sequences, uniforms, tables, headOffset: 0, keysTransformed: false, edges: null };
   checkRanges(call, structure.obligations.filter(({ side }) => side === 'key'));
   return call;
 }
@@ -202,6 +202,13 @@ function longest(sequences: readonly BoundSequence[], rows: 'queryRows' | 'keyRo
   let most = 0;
   for (const sequence of sequences) most = Math.max(most, sequence[rows]);
   return most;
+}
+
+/** How many edges the call lists; the list itself is checked later. @throws AttentionError `invalid-edges` where the variant reads them and there are none */
+function edgesOf({ edges }: AttentionInputs, { readsEdges }: Structure): number {
+  const keys: unknown = typeof edges === 'object' && (edges as unknown) !== null ? edges.keys : undefined;
+  if (readsEdges && edges === undefined) throw new AttentionError('invalid-edges', 'The variant reads the edges of a graph, and no edges are given.', 'Pass { edges }; edgeList(pairs) makes one.');
+  return typeof keys === 'object' && keys !== null ? (edges?.keys.shape[0] ?? 0) : 0;
 }
 
 function checkHeadOffset(given: unknown): number {

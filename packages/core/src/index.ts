@@ -1,4 +1,4 @@
-export { attention, isProduct } from './variant.ts';
+export { attention, isProduct, readsEdges } from './variant.ts';
 export type { AttentionStages, AttentionVariant } from './variant.ts';
 export { AttentionError, errorCodes, isAttentionError } from './errors.ts';
 export type { ErrorCode } from './errors.ts';
@@ -81,6 +81,10 @@ export type { FavorOptions } from './stages/transforms/favor.ts';
 export { favorFrequencies } from './stages/transforms/favor-frequencies.ts';
 export type { FavorFrequenciesOptions } from './stages/transforms/favor-frequencies.ts';
 
+export { edgeBias } from './stages/modifiers/edge-bias.ts';
+export type { EdgeBiasOptions } from './stages/modifiers/edge-bias.ts';
+export { edgeFeatures } from './stages/modifiers/edge-features.ts';
+export type { EdgeFeaturesOptions } from './stages/modifiers/edge-features.ts';
 export { modifier } from './stages/modifiers/modifier.ts';
 export type { Modifier } from './stages/modifiers/modifier.ts';
 export { softcap } from './stages/modifiers/softcap.ts';

@@ -66,6 +66,8 @@ export class Place implements Environment {
   readonly values: Record<InputName, number>;
   /** The transformed, unscaled query row that query tables are multiplied with. */
   queryRow: Float64Array = new Float64Array(0);
+  /** Which edge joins a query row and a key row; null in a call without edges. */
+  edgeOf: ((query: number, key: number) => number) | null = null;
   readonly #call: PlaceCall;
   readonly #tables: ReadonlyMap<string, HostTable>;
   #sequence: BoundSequence | undefined;
@@ -97,6 +99,7 @@ export class Place implements Environment {
 
   enterKey(index: number): void {
     this.values.keyIndex = index;
+    if (this.edgeOf !== null) this.values.edgeIndex = this.edgeOf(this.values.queryIndex, index);
     this.values.keyPosition = keyPosition(this.#current, index);
   }
 

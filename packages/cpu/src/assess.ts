@@ -1,4 +1,5 @@
 import type { Assessment, AttentionRequest, CallShape, Capabilities, Refusal, Request } from '@heed/core';
+import { readsEdges } from '@heed/core';
 import { planOf, type Machine, type Plan } from './plan.ts';
 
 /** What this backend can do; `assess` refuses the rest. */
@@ -37,8 +38,9 @@ function isAttention(request: Request): request is AttentionRequest {
   return request.variant.kind === 'attention';
 }
 
-function refusalsOf({ dtypes = {}, storage = 'contiguous', gradients, queryDim, keyDim, valueDim }: AttentionRequest): readonly Refusal[] {
+function refusalsOf({ variant, dtypes = {}, storage = 'contiguous', gradients, queryDim, keyDim, valueDim }: AttentionRequest): readonly Refusal[] {
   const refusals: Refusal[] = [];
+  if (readsEdges(variant)) refusals.push({ stage: 'scoring', reason: 'the variant reads the edges of a graph', remedy: 'Use the graph backend of @heed/sparse.' });
   for (const [role, dtype] of Object.entries(dtypes)) {
     if (!capabilities.dtypes.includes(dtype)) refusals.push({ stage: 'dtype', reason: `${role} is ${dtype}`, remedy: `Use one of ${capabilities.dtypes.join(', ')}.` });
   }

@@ -1,4 +1,4 @@
-import { transformedWidth, type Assessment, type AttentionRequest, type CallShape, type Capabilities, type Refusal, type Request } from '@heed/core';
+import { readsEdges, transformedWidth, type Assessment, type AttentionRequest, type CallShape, type Capabilities, type Refusal, type Request } from '@heed/core';
 import type { Machine } from '@heed/runtime-webgpu';
 import { planOf, type Plan } from './plan.ts';
 
@@ -42,6 +42,7 @@ function isAttention(request: Request): request is AttentionRequest {
 function refusalsOf(request: AttentionRequest, machine: Machine): readonly Refusal[] {
   const { variant, dtypes = {}, storage = 'contiguous', gradients, queryDim, keyDim, valueDim } = request;
   const refusals: Refusal[] = [];
+  if (readsEdges(variant)) refusals.push({ stage: 'scoring', reason: 'the variant reads the edges of a graph', remedy: 'Use the graph backend of @heed/sparse.' });
   for (const [role, dtype] of Object.entries(dtypes)) {
     if (!capabilities.dtypes.includes(dtype)) refusals.push({ stage: 'dtype', reason: `${role} is ${dtype}`, remedy: `Use one of ${capabilities.dtypes.join(', ')}.` });
   }

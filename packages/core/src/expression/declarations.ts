@@ -21,8 +21,8 @@ export type UniformRange = readonly [least: number, most: number];
  */
 export type Axis = KnownAxis | number | (string & Record<never, never>);
 
-/** Axes whose size the call knows. `scoreDim` is the width of the rows that are combined. */
-export const knownAxes = ['batch', 'head', 'keyHead', 'queryLength', 'keyLength', 'queryDim', 'keyDim', 'valueDim', 'scoreDim'] as const;
+/** Axes whose size the call knows. `scoreDim` is the width of the rows that are combined, `edge` the number of edges in the call's list. */
+export const knownAxes = ['batch', 'head', 'keyHead', 'queryLength', 'keyLength', 'queryDim', 'keyDim', 'valueDim', 'scoreDim', 'edge'] as const;
 export type KnownAxis = (typeof knownAxes)[number];
 
 /** A tensor parameter of a variant. f32 is bound to any float tensor, i32 to i32, i8 or u8, bool to u8 (0 or 1). */

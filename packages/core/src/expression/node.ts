@@ -28,6 +28,8 @@ export interface InputTypes {
   /** Rows of the tensors, counted within the sequence. */
   readonly queryIndex: 'i32';
   readonly keyIndex: 'i32';
+  /** Which edge of the call's edge list joins the pair: its place in `edges.keys`. Only in calls with edges. */
+  readonly edgeIndex: 'i32';
   /** What masks and distances mean (L3). */
   readonly queryPosition: 'i32';
   readonly keyPosition: 'i32';
@@ -160,6 +162,7 @@ export const inputTypes: InputTypes = {
   keyHead: 'i32',
   queryIndex: 'i32',
   keyIndex: 'i32',
+  edgeIndex: 'i32',
   queryPosition: 'i32',
   keyPosition: 'i32',
   queryLength: 'i32',

@@ -9,20 +9,23 @@ import { simplify } from './simplify.ts';
 
 type PairInput = 'batch' | 'head' | 'keyHead' | 'queryIndex' | 'keyIndex' | 'queryPosition' | 'keyPosition' | 'queryLength' | 'keyLength';
 
+/** What a pair that is scored has besides: masks say which pairs exist, with or without a list of edges. */
+type ScoredPairInput = PairInput | 'edgeIndex';
+
 /** The places where an expression may stand, and what exists there. */
 export interface SlotInputs {
   /** One channel of a row of q or k. `head` is the row's own head: a query head or a key head. */
   readonly transform: 'element' | 'channel' | 'batch' | 'head' | 'index' | 'position';
   /** One channel of the sum that makes a score. */
-  readonly combine: 'queryElement' | 'keyElement' | 'channel' | 'batch' | 'head' | 'keyHead';
+  readonly combine: 'queryElement' | 'keyElement' | 'channel' | 'batch' | 'head' | 'keyHead' | 'edgeIndex';
   /** From the score so far to the next. */
-  readonly modify: 'score' | PairInput;
+  readonly modify: 'score' | ScoredPairInput;
   /** Whether key j may be seen by query i; integers and booleans only. */
   readonly mask: PairInput;
   /** From the final score to what the normalization takes. */
-  readonly normalize: 'score' | PairInput;
+  readonly normalize: 'score' | ScoredPairInput;
   /** From the normalized weight to the weight used. */
-  readonly reweigh: 'weight' | PairInput;
+  readonly reweigh: 'weight' | ScoredPairInput;
   /** One channel of a value row, before aggregation. It sees the key's side only, so that heads of a group share it. */
   readonly prepare: 'value' | 'channel' | 'batch' | 'keyHead' | 'keyIndex' | 'keyPosition' | 'keyLength';
   /** One channel of the aggregated row. It sees the query's side only. */
@@ -36,11 +39,11 @@ const pair: readonly PairInput[] = ['batch', 'head', 'keyHead', 'queryIndex', 'k
 /** {@link SlotInputs} as data. */
 export const slots: { readonly [S in Slot]: readonly SlotInputs[S][] } = {
   transform: ['element', 'channel', 'batch', 'head', 'index', 'position'],
-  combine: ['queryElement', 'keyElement', 'channel', 'batch', 'head', 'keyHead'],
-  modify: ['score', ...pair],
+  combine: ['queryElement', 'keyElement', 'channel', 'batch', 'head', 'keyHead', 'edgeIndex'],
+  modify: ['score', ...pair, 'edgeIndex'],
   mask: pair,
-  normalize: ['score', ...pair],
-  reweigh: ['weight', ...pair],
+  normalize: ['score', ...pair, 'edgeIndex'],
+  reweigh: ['weight', ...pair, 'edgeIndex'],
   prepare: ['value', 'channel', 'batch', 'keyHead', 'keyIndex', 'keyPosition', 'keyLength'],
   finish: ['output', 'channel', 'batch', 'head', 'keyHead', 'queryIndex', 'queryPosition', 'queryLength', 'keyLength'],
 };

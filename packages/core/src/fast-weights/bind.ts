@@ -73,7 +73,7 @@ export function bindFastWeights(request: FastWeightRequest, inputs: FastWeightIn
   const tables = bindTables(
     resolveAxes(variant.tables, { valueHead: valueHeads, hiddenDim: hiddenDimOf(request) }),
     inputs.tables,
-    { batch: sequences.length, head: heads, keyHead: heads, queryLength: length, keyLength: length, queryDim: request.dim, keyDim: request.dim, valueDim, scoreDim: width },
+    { batch: sequences.length, head: heads, keyHead: heads, queryLength: length, keyLength: length, queryDim: request.dim, keyDim: request.dim, valueDim, scoreDim: width, edge: 0 },
     runtime,
   );
   checkTransformTables(transformSitesOf(request), tables);

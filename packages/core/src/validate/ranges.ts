@@ -8,7 +8,7 @@ import { print } from '../expression/print.ts';
 import { tableInterval } from './table-interval.ts';
 import type { Site } from './structure.ts';
 
-type Call = Pick<BoundCall, 'heads' | 'keyHeads' | 'scoreDim' | 'sequences' | 'uniforms' | 'tables' | 'keysTransformed'>;
+type Call = Pick<BoundCall, 'heads' | 'keyHeads' | 'scoreDim' | 'sequences' | 'uniforms' | 'tables' | 'edges' | 'keysTransformed'>;
 
 /**
  * Proves by interval arithmetic that every table is read inside its axes and every integer division has a positive divisor, whatever row, key, head
@@ -107,6 +107,8 @@ function inputInterval(name: InputName, call: Call, site: Site, sequences: reado
       return queryRows();
     case 'keyIndex':
       return keyRows();
+    case 'edgeIndex':
+      return { low: 0, high: (call.edges?.keys.shape[0] ?? 0) - 1 };
     case 'index':
       return site.side === 'key' ? keyRows() : queryRows();
     case 'queryPosition':

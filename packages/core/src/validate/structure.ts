@@ -6,7 +6,7 @@ import type { Slot } from '../expression/scope.ts';
 import type { RowTransform } from '../stages/transforms/transform.ts';
 import { transformedWidth } from '../stages/transforms/transform.ts';
 import type { AttentionVariant } from '../variant.ts';
-import { expressionsOf, pairExpressions } from '../variant.ts';
+import { expressionsOf, pairExpressions, readsEdges } from '../variant.ts';
 
 /** Where an expression of a variant stands, and how wide the rows are whose channels it sees. */
 export interface Site {
@@ -33,6 +33,8 @@ export interface Structure {
   readonly transforms: readonly TransformSite[];
   /** True when moving the queries along the keys can change the result (L3). */
   readonly positionDependent: boolean;
+  /** True when a call needs an edge list: something of the variant stands for its edges. */
+  readonly readsEdges: boolean;
   /** Expressions with something to prove at each call: a table read or a divisor that the declarations do not settle. */
   readonly obligations: readonly Site[];
 }
@@ -48,6 +50,7 @@ export function structureOf(request: AttentionRequest): Structure {
     keyWidth: key.width,
     transforms,
     positionDependent: transforms.some(({ transform }) => turnsByPosition(transform)) || sites.some(({ expression }) => readsPosition(expression)),
+    readsEdges: readsEdges(variant),
     obligations: sites.filter((site) => hasObligation(site, variant.tables)),
   };
 }
@@ -107,6 +110,8 @@ function axisOf(name: InputName, { slot, side }: Site): Axis | null {
       return 'queryLength';
     case 'keyIndex':
       return 'keyLength';
+    case 'edgeIndex':
+      return 'edge';
     case 'index':
       return side === 'key' ? 'keyLength' : 'queryLength';
     case 'channel':

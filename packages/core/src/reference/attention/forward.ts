@@ -58,6 +58,7 @@ export class Forward {
     this.operands = operands;
     this.#place = new Place(operands.call, operands.tables);
     this.#visibility = visibilityOf(operands.call);
+    this.#place.edgeOf = this.#visibility.edgeOf;
   }
 
   /** Pass 1 for every head of every sequence, one at a time. */
@@ -139,6 +140,7 @@ export class Forward {
       return sum;
     }
     const { values } = head.place;
+    head.place.enterKey(key);
     for (let channel = 0; channel < queryRow.length; channel++) {
       values.channel = channel;
       values.queryElement = queryRow[channel] ?? 0;

@@ -186,6 +186,7 @@ class Backward {
       const amount = scale * (gradient[index] ?? 0);
       const keyRow = head.keys[key]?.result ?? new Float64Array(0);
       const keyGradient = keyGradients[key] ?? new Float64Array(0);
+      place.enterKey(key);
       for (let channel = 0; channel < queryRow.length; channel++) {
         place.values.channel = channel;
         place.values.queryElement = queryRow[channel] ?? 0;

@@ -9,6 +9,8 @@ import type { Tensor } from '../../tensor.ts';
 
 /** Which keys each query may see: within the lengths, allowed by the mask, listed by the blocks and joined by an edge. */
 export interface Visibility {
+  /** Which edge joins a query row and a key row; null in a call without edges. */
+  readonly edgeOf: ((query: number, key: number) => number) | null;
   /** The place stands at the sequence, head and query row; it is moved along the keys. Ascending. */
   keysOf(sequence: BoundSequence, head: number, query: number, place: Place): readonly number[];
 }
@@ -19,6 +21,7 @@ export function visibilityOf(call: BoundCall): Visibility {
   const listed = call.blocks === null ? null : listedTiles(call.blocks);
   const joined = call.edges === null ? null : joinedKeys(call.edges);
   return {
+    edgeOf: joined === null ? null : (query, key) => joined(query).get(key) ?? -1,
     keysOf: (sequence, head, query, place) => {
       if (query >= sequence.queryLength) return [];
       const keys: number[] = [];
@@ -56,10 +59,17 @@ function listedTiles(blocks: BlockList): (batch: number, head: number, query: nu
   };
 }
 
-function joinedKeys(edges: EdgeList): (query: number) => ReadonlySet<number> {
+/** The keys of each query's edges, each with its place in the list. */
+function joinedKeys(edges: EdgeList): (query: number) => ReadonlyMap<number, number> {
   const starts = integers('edges.starts', edges.starts);
   const keys = integers('edges.keys', edges.keys);
-  return (query) => new Set(keys.subarray(starts[query] ?? 0, starts[query + 1] ?? 0));
+  const rows = Array.from({ length: Math.max(0, starts.length - 1) }, (_, query) => {
+    const row = new Map<number, number>();
+    for (let edge = starts[query] ?? 0; edge < (starts[query + 1] ?? 0); edge++) row.set(keys[edge] ?? -1, edge);
+    return row;
+  });
+  const none: ReadonlyMap<number, number> = new Map();
+  return (query) => rows[query] ?? none;
 }
 
 function integers(name: string, tensor: Tensor): Float64Array {

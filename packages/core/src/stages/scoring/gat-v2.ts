@@ -11,6 +11,8 @@ export interface GatV2Options {
   readonly slope?: number;
   /** One set of tables for each head, as a first axis. Default true. */
   readonly perHead?: boolean;
+  /** Edges carry rows of their own, which are added to the projected ones: table `edgeRows` [head, edge, width], whose first axis may be 1. Default false. */
+  readonly edges?: boolean;
 }
 
 /**
@@ -20,10 +22,12 @@ export interface GatV2Options {
  * @throws AttentionError `invalid-argument` when width is no positive integer
  */
 export function gatV2(options: GatV2Options): Scoring {
-  const { width, slope = 0.2, perHead = true } = given(options);
-  return scoring('gatV2', ({ queryElement, keyElement, channel, head, table, uniform }) => {
+  const { width, slope = 0.2, perHead = true, edges = false } = given(options);
+  return scoring('gatV2', ({ queryElement, keyElement, channel, head, edgeIndex, table, uniform }) => {
     const factor = perHead ? table('vector', ['head', 'scoreDim']).at(head, channel) : table('vector', ['scoreDim']).at(channel);
-    return factor.mul(leakyReluOf(queryElement.add(keyElement), uniform('slope', slope)));
+    const sum = queryElement.add(keyElement);
+    const joined = edges ? sum.add(table('edgeRows', ['head', 'edge', 'scoreDim']).at(head, edgeIndex, channel)) : sum;
+    return factor.mul(leakyReluOf(joined, uniform('slope', slope)));
   }, { scale: 1 })
     .transformQuery(projection({ width, table: 'queryProjection', axis: 'queryDim', perHead: perHead ? 'head' : undefined }))
     .transformKey(projection({ width, table: 'keyProjection', axis: 'keyDim', perHead: perHead ? 'keyHead' : undefined }));

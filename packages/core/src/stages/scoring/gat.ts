@@ -1,3 +1,4 @@
+import { edgeFeatures } from '../modifiers/edge-features.ts';
 import { leakyRelu } from '../modifiers/leaky-relu.ts';
 import { projection } from '../transforms/projection.ts';
 import type { Scoring } from './stage.ts';
@@ -8,6 +9,8 @@ export interface GatOptions {
   readonly slope?: number;
   /** One pair of vectors for each head, as a first axis. Default true. */
   readonly perHead?: boolean;
+  /** Width of features that edges carry: a_e·f is added before the rectifier, with the tables of `edgeFeatures`. Default: none. */
+  readonly edges?: number;
 }
 
 /**
@@ -16,9 +19,9 @@ export interface GatOptions {
  * [1, queryDim] and [1, keyDim] without `perHead`.
  */
 export function gat(options: GatOptions = {}): Scoring {
-  const { slope = 0.2, perHead = true } = options;
-  return scoring('gat', ({ queryElement, keyElement }) => queryElement.add(keyElement), { scale: 1 })
+  const { slope = 0.2, perHead = true, edges } = options;
+  const sum = scoring('gat', ({ queryElement, keyElement }) => queryElement.add(keyElement), { scale: 1 })
     .transformQuery(projection({ width: 1, table: 'queryVector', axis: 'queryDim', perHead: perHead ? 'head' : undefined }))
-    .transformKey(projection({ width: 1, table: 'keyVector', axis: 'keyDim', perHead: perHead ? 'keyHead' : undefined }))
-    .modify(leakyRelu({ slope }));
+    .transformKey(projection({ width: 1, table: 'keyVector', axis: 'keyDim', perHead: perHead ? 'keyHead' : undefined }));
+  return (edges === undefined ? sum : sum.modify(edgeFeatures({ width: edges }))).modify(leakyRelu({ slope }));
 }
