@@ -22,6 +22,8 @@ export const errorCodes = [
   'invalid-edges',
   'duplicate-edge',
   'invalid-state',
+  'invalid-pages',
+  'cache-full',
   'invalid-file',
   'merge-refused',
   'unsupported',
