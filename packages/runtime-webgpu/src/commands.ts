@@ -19,6 +19,15 @@ export interface Dispatch {
   readonly workgroups: number;
 }
 
+/** What went to the device together, and what it says of it. */
+export interface Batch {
+  readonly programs: ReadonlySet<Program>;
+  /** Buffers that dispatches and copies write. */
+  readonly written: ReadonlySet<GPUBuffer>;
+  /** What the device found wrong, if anything: then nothing of the batch ran. */
+  readonly error: Promise<GPUError | null>;
+}
+
 /** Bytes of parameters and of small uploads that wait for one submit. */
 const stagedBytes = 256 * 2 ** 10;
 
@@ -34,21 +43,20 @@ const largestStaged = 64 * 2 ** 10;
  */
 export class CommandStream {
   readonly #device: GPUDevice;
+  readonly #onSubmit: (batch: Batch) => void;
   readonly #staged = new Uint8Array(stagedBytes);
   #stagedBuffer: GPUBuffer | undefined;
   #used = 0;
   #encoder: GPUCommandEncoder | undefined;
   #pass: GPUComputePassEncoder | undefined;
   #dispatches = 0;
-  #submits = 0;
+  #programs = new Set<Program>();
+  #written = new Set<GPUBuffer>();
 
-  constructor(device: GPUDevice) {
+  /** @param onSubmit is told of every submit */
+  constructor(device: GPUDevice, onSubmit: (batch: Batch) => void) {
     this.#device = device;
-  }
-
-  /** Submits so far. */
-  get submits(): number {
-    return this.#submits;
+    this.#onSubmit = onSubmit;
   }
 
   /** @throws AttentionError `out-of-memory` naming the limit that a binding or the number of workgroups passes, with both numbers */
@@ -67,6 +75,11 @@ export class CommandStream {
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, this.#device.createBindGroup({ label: source.name, layout, entries }));
     pass.dispatchWorkgroups(columns, rows);
+    this.#programs.add(program);
+    source.bindings.forEach((kind, binding) => {
+      const target = resources[binding]?.buffer;
+      if (kind === 'write' && target !== undefined) this.#written.add(target);
+    });
     this.#dispatches += 1;
     if (this.#dispatches >= mostDispatches) this.flush();
   }
@@ -75,6 +88,7 @@ export class CommandStream {
   copy(source: GPUBuffer, sourceOffset: number, target: GPUBuffer, targetOffset: number, bytes: number): void {
     if (bytes === 0) return;
     this.#outside().copyBufferToBuffer(source, sourceOffset, target, targetOffset, bytes);
+    this.#written.add(target);
   }
 
   /** Bytes of the host, whole words, copied before this returns. */
@@ -87,6 +101,7 @@ export class CommandStream {
     }
     const place = this.#stage(bytes, 4);
     this.#outside().copyBufferToBuffer(this.#stagingBuffer(), place, target, offset, bytes.length);
+    this.#written.add(target);
   }
 
   /** Hands what was gathered to the device. */
@@ -94,24 +109,28 @@ export class CommandStream {
     const encoder = this.#encoder;
     if (encoder === undefined) return;
     this.#pass?.end();
-    const { queue } = this.#device;
-    if (this.#used > 0) queue.writeBuffer(this.#stagingBuffer(), 0, this.#staged, 0, this.#used);
-    queue.submit([encoder.finish()]);
-    this.#submits += 1;
-    this.#encoder = undefined;
-    this.#pass = undefined;
-    this.#used = 0;
-    this.#dispatches = 0;
+    const device = this.#device;
+    device.pushErrorScope('validation');
+    if (this.#used > 0) device.queue.writeBuffer(this.#stagingBuffer(), 0, this.#staged, 0, this.#used);
+    device.queue.submit([encoder.finish()]);
+    this.#onSubmit({ programs: this.#programs, written: this.#written, error: device.popErrorScope() });
+    this.#reset();
   }
 
   /** Gives its own buffer back; what waits is dropped. */
   clear(): void {
+    this.#reset();
+    this.#stagedBuffer?.destroy();
+    this.#stagedBuffer = undefined;
+  }
+
+  #reset(): void {
     this.#encoder = undefined;
     this.#pass = undefined;
     this.#used = 0;
     this.#dispatches = 0;
-    this.#stagedBuffer?.destroy();
-    this.#stagedBuffer = undefined;
+    this.#programs = new Set();
+    this.#written = new Set();
   }
 
   #open(): GPUCommandEncoder {

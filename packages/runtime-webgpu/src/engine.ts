@@ -1,6 +1,6 @@
 import { AttentionError, type Runtime } from '@heed/core';
 import { BufferPool, type BufferOptions } from './buffers.ts';
-import { CommandStream, type Dispatch } from './commands.ts';
+import { CommandStream, type Batch } from './commands.ts';
 import type { AcquiredDevice } from './device.ts';
 import { PipelineCache, type PipelineOptions } from './pipelines.ts';
 import { Readbacks } from './readbacks.ts';
@@ -29,7 +29,9 @@ export class Engine {
     const { device } = acquired;
     this.acquired = acquired;
     this.device = device;
-    this.commands = new CommandStream(device);
+    this.commands = new CommandStream(device, (batch) => {
+      this.#judge(batch);
+    });
     this.pool = new BufferPool(device, options, () => {
       this.commands.flush();
     });
@@ -62,29 +64,13 @@ export class Engine {
     return result;
   }
 
-  dispatch(dispatch: Dispatch): void {
-    this.commands.dispatch(dispatch);
-    const { program, buffers, parameters } = dispatch;
-    const check = this.pipelines.checkOf(program);
-    if (check === undefined) return;
-    const first = parameters === undefined ? 0 : 1;
-    const written = new Set(buffers.filter((_, index) => program.source.bindings[index + first] === 'write').map((bound) => ('offset' in bound ? bound.buffer : bound)));
-    const poisoning = check.then((error) => {
-      this.#checks.delete(poisoning);
-      if (error === undefined) return;
-      this.tensors.poisonBuffers(written, error);
-      this.#lateError ??= error;
-    });
-    this.#checks.add(poisoning);
-  }
-
   /** Resolves when everything enqueued so far is done. @throws AttentionError `device-lost`, `disposed` */
   async finished(): Promise<void> {
     this.commands.flush();
     await this.outcome(this.device.queue.onSubmittedWorkDone());
   }
 
-  /** Resolves when the device has said what it thinks of every program that runs. */
+  /** Resolves when the device has said what it thinks of everything that was submitted. */
   async validated(): Promise<void> {
     while (this.#checks.size > 0) await Promise.all(this.#checks);
   }
@@ -103,13 +89,27 @@ export class Engine {
     this.#rejectEnd(error);
   }
 
-  /** Frees everything. */
+  /** Frees everything. What was enqueued is done on a device of the caller. */
   clear(): void {
+    this.commands.flush();
     this.commands.clear();
     this.tensors.clear();
     this.pool.clear();
     this.pipelines.clear();
     if (this.acquired.owned) this.device.destroy();
+  }
+
+  /** What the device found wrong with a batch poisons everything that the batch was to write. */
+  #judge({ programs, written, error }: Batch): void {
+    const faults = [...programs].map(async (program) => this.pipelines.checkOf(program));
+    const check = Promise.all([error.catch(() => null), ...faults]).then(([wrong, ...known]) => {
+      this.#checks.delete(check);
+      const fault = known.find((one) => one !== undefined) ?? (wrong === null ? undefined : reported(wrong));
+      if (fault === undefined) return;
+      this.tensors.poisonBuffers(written, fault);
+      this.#lateError ??= fault;
+    });
+    this.#checks.add(check);
   }
 
   #watch(): void {
@@ -118,13 +118,16 @@ export class Engine {
       this.end(lost(`${reason}, ${message}`));
     });
     device.addEventListener('uncapturederror', (event) => {
-      const { error } = event;
-      const memory = error.constructor.name === 'GPUOutOfMemoryError';
-      this.#lateError ??= new AttentionError(memory ? 'out-of-memory' : 'internal', `The device reports: ${error.message}`, memory ? 'Release tensors, or split the work.' : 'Please report it with the variant.');
+      this.#lateError ??= reported(event.error);
     });
   }
 }
 
 function lost(why: string, cause?: unknown): AttentionError {
   return new AttentionError('device-lost', `The device was lost: ${why}.`, 'Call runtime.restore() and upload again.', { cause });
+}
+
+function reported(error: GPUError): AttentionError {
+  const memory = error.constructor.name === 'GPUOutOfMemoryError';
+  return new AttentionError(memory ? 'out-of-memory' : 'internal', `The device reports: ${error.message}`, memory ? 'Release tensors, or split the work.' : 'Please report it with the variant.');
 }

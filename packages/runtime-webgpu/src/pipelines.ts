@@ -70,6 +70,7 @@ export class PipelineCache {
     const known = this.#ready.get(source.code);
     if (known !== undefined) return known;
     const device = this.#device;
+    this.#checkBindings(source);
     device.pushErrorScope('validation');
     const { module, layout, descriptor } = this.#describe(source);
     const program: Program = { source, layout, pipeline: device.createComputePipeline({ ...descriptor, compute: { module, entryPoint: 'main' } }) };
@@ -122,9 +123,14 @@ export class PipelineCache {
   }
 
   async #compile(source: ProgramSource): Promise<Program> {
+    const device = this.#device;
+    this.#checkBindings(source);
+    // The compiler's complaint is told below, with its lines.
+    device.pushErrorScope('validation');
     const { module, layout, descriptor } = this.#describe(source);
+    device.popErrorScope().catch(() => null);
     try {
-      const pipeline = await this.#device.createComputePipelineAsync({ ...descriptor, compute: { module, entryPoint: 'main' } });
+      const pipeline = await device.createComputePipelineAsync({ ...descriptor, compute: { module, entryPoint: 'main' } });
       const program: Program = { source, layout, pipeline };
       this.#ready.set(source.code, program);
       return program;
@@ -133,11 +139,14 @@ export class PipelineCache {
     }
   }
 
+  #checkBindings(source: ProgramSource): void {
+    const storage = source.bindings.filter((kind) => kind !== 'uniform').length;
+    const most = this.#device.limits.maxStorageBuffersPerShaderStage;
+    if (storage > most) throw new AttentionError('unsupported', `Shader '${source.name}' reads and writes ${storage} buffers; maxStorageBuffersPerShaderStage of this device is ${most}.`, 'Use fewer tensors at once.');
+  }
+
   #describe(source: ProgramSource): { readonly module: GPUShaderModule; readonly layout: GPUBindGroupLayout; readonly descriptor: GPUPipelineDescriptorBase & GPUObjectDescriptorBase } {
     const device = this.#device;
-    const storage = source.bindings.filter((kind) => kind !== 'uniform').length;
-    const most = device.limits.maxStorageBuffersPerShaderStage;
-    if (storage > most) throw new AttentionError('unsupported', `Shader '${source.name}' reads and writes ${storage} buffers; maxStorageBuffersPerShaderStage of this device is ${most}.`, 'Use fewer tensors at once.');
     const module = device.createShaderModule({ label: source.name, code: source.code });
     const entries = source.bindings.map((kind, binding): GPUBindGroupLayoutEntry => ({ binding, visibility: computeStage, buffer: { type: bufferTypes[kind] } }));
     const layout = device.createBindGroupLayout({ label: source.name, entries });

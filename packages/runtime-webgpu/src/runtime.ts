@@ -217,7 +217,7 @@ export class WebGpuRuntime implements Runtime {
    */
   submit(dispatches: readonly Dispatch[]): void {
     this.checkOpen();
-    for (const dispatch of dispatches) this.#engine.dispatch(dispatch);
+    for (const dispatch of dispatches) this.#engine.commands.dispatch(dispatch);
   }
 
   /** Bytes from one buffer to another, in order with what was enqueued. All numbers are multiples of 4. */
