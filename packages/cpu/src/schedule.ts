@@ -1,6 +1,6 @@
-import type { BlockList, HostTensor, Tensor } from '@heed/core';
+import type { BlockList, Tensor, TypedArray } from '@heed/core';
 import type { BoundCall, BoundSequence, TileClasses } from '@heed/core/compute';
-import { AttentionError, isHostTensor } from '@heed/core';
+import { AttentionError, isContiguous, isHostTensor, toFloat64 } from '@heed/core';
 import { classifyTiles } from '@heed/core/compute';
 import type { Plan } from './plan.ts';
 
@@ -158,23 +158,101 @@ function tileOf(first: number, end: number, keyLength: number, { mixed, rowFrom,
 
 function listedTasks(call: BoundCall, list: BlockList, plan: Plan): BlockTask[] {
   const tasks: BlockTask[] = [];
-  const lists = readLists(list);
+  const listed = readList(list);
+  // Heads and sequences that share a list share rows and tiles as well, which are then written once.
+  const known = new Map<string, readonly Pick<BlockTask, 'rows' | 'tiles'>[]>();
   for (const [index, sequence] of call.sequences.entries()) {
     for (let head = 0; head < call.heads; head += 1) {
-      for (const { rows, blocks } of lists.groups(index, head, sequence)) {
-        const tiles = blocks.flatMap(({ block, full }) => tilesOfBlock(block * list.blockKey, Math.min((block + 1) * list.blockKey, sequence.keyLength), full, plan));
-        for (let start = 0; start < rows.length; start += plan.blockQuery) {
-          tasks.push({ sequence: index, head, rows: rows.slice(start, start + plan.blockQuery), tiles });
-        }
-      }
+      const plane = listed.planeOf(index, head);
+      const key = `${plane} ${sequence.queryLength} ${sequence.keyLength}`;
+      const blocks = known.get(key) ?? rowGroups(listed, plane, sequence.queryLength).flatMap(({ rows, tiles }) => {
+        const own = tilesOfList(listed, tiles, sequence.keyLength, plan);
+        return chunksOf(rows, plan.blockQuery).map((chunk) => ({ rows: chunk, tiles: own }));
+      });
+      known.set(key, blocks);
+      for (const { rows, tiles } of blocks) tasks.push({ sequence: index, head, rows, tiles });
     }
     tasks.push(...paddingTasks(call, plan, index, sequence));
   }
   return tasks;
 }
 
+/** A list as the host reads it: dense arrays, and which of its planes a sequence and head use. */
+interface ReadList {
+  readonly blockQuery: number;
+  readonly blockKey: number;
+  /** Query tiles of a plane, and places of a tile. */
+  readonly tiles: number;
+  readonly capacity: number;
+  readonly counts: TypedArray;
+  readonly indices: TypedArray;
+  readonly full: TypedArray | null;
+  readonly rows: TypedArray | null;
+  readonly planeOf: (batch: number, head: number) => number;
+}
+
+function readList({ blockQuery, blockKey, counts, indices, full, queryRows }: BlockList): ReadList {
+  const [batches = 1, heads = 1, tiles = 0] = counts.shape;
+  return {
+    blockQuery,
+    blockKey,
+    tiles,
+    capacity: indices.shape[3] ?? 0,
+    counts: readIntegers('counts', counts),
+    indices: readIntegers('indices', indices),
+    full: full === undefined ? null : readIntegers('full', full),
+    rows: queryRows === undefined ? null : readIntegers('queryRows', queryRows),
+    planeOf: (batch, head) => (batches === 1 ? 0 : batch) * heads + (heads === 1 ? 0 : head),
+  };
+}
+
+/** Rows that see the same tiles of the list, which are numbered through all planes. A row that stands in several tiles sees the blocks of all of them; one in none, nothing. */
+function rowGroups(list: ReadList, plane: number, queryLength: number): readonly { readonly rows: readonly number[]; readonly tiles: readonly number[] }[] {
+  const { blockQuery, rows } = list;
+  const numbers = range(plane * list.tiles, (plane + 1) * list.tiles);
+  if (rows === null) return numbers.map((tile, index) => ({ rows: range(index * blockQuery, Math.min((index + 1) * blockQuery, queryLength)), tiles: [tile] }));
+  const rowsOf = (tile: number): readonly number[] => Array.from(rows.subarray(tile * blockQuery, (tile + 1) * blockQuery)).filter((row) => row >= 0 && row < queryLength);
+  const tilesOfRow = Array.from({ length: queryLength }, (): number[] => []);
+  let shared = false;
+  for (const tile of numbers) {
+    for (const row of rowsOf(tile)) {
+      const own = tilesOfRow[row];
+      shared ||= own !== undefined && own.length > 0;
+      own?.push(tile);
+    }
+  }
+  if (!shared) return [...numbers.map((tile) => ({ rows: rowsOf(tile), tiles: [tile] })), { rows: range(0, queryLength).filter((row) => tilesOfRow[row]?.length === 0), tiles: [] }];
+  const together = new Map<string, { readonly rows: number[]; readonly tiles: readonly number[] }>();
+  for (const [row, tiles] of tilesOfRow.entries()) {
+    const key = tiles.join();
+    const group = together.get(key);
+    if (group === undefined) together.set(key, { rows: [row], tiles });
+    else group.rows.push(row);
+  }
+  return [...together.values()];
+}
+
+/** What rows of these tiles of the list walk over: blocks side by side that are alike become one run of keys. */
+function tilesOfList({ blockKey, capacity, counts, indices, full }: ReadList, tiles: readonly number[], keyLength: number, plan: Plan): readonly KeyTile[] {
+  const blocks: { readonly block: number; readonly isFull: boolean }[] = [];
+  for (const tile of tiles) {
+    const start = tile * capacity;
+    for (let place = start; place < start + (counts[tile] ?? 0); place += 1) blocks.push({ block: indices[place] ?? 0, isFull: full?.[place] === 1 });
+  }
+  if (tiles.length > 1) blocks.sort((a, b) => a.block - b.block);
+  const found: KeyTile[] = [];
+  for (let at = 0; at < blocks.length;) {
+    const { block = 0, isFull = false } = blocks[at] ?? {};
+    let end = at + 1;
+    while (blocks[end]?.block === block + end - at && blocks[end]?.isFull === isFull) end += 1;
+    found.push(...tilesOfRun(block * blockKey, Math.min((block + end - at) * blockKey, keyLength), isFull, plan));
+    at = end;
+  }
+  return found;
+}
+
 /** Keys from … to − 1 in tiles that begin and end with whole steps. */
-function tilesOfBlock(from: number, to: number, full: boolean, plan: Plan): readonly KeyTile[] {
+function tilesOfRun(from: number, to: number, full: boolean, plan: Plan): readonly KeyTile[] {
   const tiles: KeyTile[] = [];
   for (let first = Math.floor(from / plan.stepKey) * plan.stepKey; first < to; first += plan.blockKey) {
     const end = Math.min(first + plan.blockKey, Math.ceil(to / plan.stepKey) * plan.stepKey);
@@ -184,53 +262,16 @@ function tilesOfBlock(from: number, to: number, full: boolean, plan: Plan): read
   return tiles;
 }
 
-interface ListedBlock {
-  readonly block: number;
-  readonly full: boolean;
-}
-
-interface RowGroup {
-  readonly rows: readonly number[];
-  readonly blocks: readonly ListedBlock[];
-}
-
-/** Rows that see the same listed blocks, together. A row that stands in several tiles sees the blocks of all of them. */
-function readLists(list: BlockList): { readonly groups: (batch: number, head: number, sequence: BoundSequence) => readonly RowGroup[] } {
-  const counts = readIntegers('counts', list.counts);
-  const indices = readIntegers('indices', list.indices);
-  const full = list.full === undefined ? null : readIntegers('full', list.full);
-  const rows = list.queryRows === undefined ? null : readIntegers('queryRows', list.queryRows);
-  const [batches = 1, heads = 1, tiles = 0] = list.counts.shape;
-  const groups = (batch: number, head: number, sequence: BoundSequence): readonly RowGroup[] => {
-    const [b, h] = [batches === 1 ? 0 : batch, heads === 1 ? 0 : head];
-    const blocksOf = (tile: number): readonly ListedBlock[] =>
-      range(0, counts([b, h, tile])).map((place) => ({ block: indices([b, h, tile, place]), full: full !== null && full([b, h, tile, place]) === 1 }));
-    if (rows === null) {
-      return range(0, tiles).map((tile) => ({ rows: range(tile * list.blockQuery, Math.min((tile + 1) * list.blockQuery, sequence.queryLength)), blocks: blocksOf(tile) }));
-    }
-    const tilesOfRow = new Map<number, number[]>();
-    for (let row = 0; row < sequence.queryLength; row += 1) tilesOfRow.set(row, []);
-    for (let tile = 0; tile < tiles; tile += 1) {
-      for (let place = 0; place < list.blockQuery; place += 1) tilesOfRow.get(rows([b, h, tile, place]))?.push(tile);
-    }
-    const together = new Map<string, number[]>();
-    for (const [row, own] of tilesOfRow) {
-      const key = own.join();
-      together.set(key, [...(together.get(key) ?? []), row]);
-    }
-    return [...together].map(([key, members]) => {
-      const own = key === '' ? [] : key.split(',').flatMap((tile) => blocksOf(Number(tile)));
-      return { rows: members, blocks: own.sort((x, y) => x.block - y.block) };
-    });
-  };
-  return { groups };
-}
-
-function readIntegers(name: string, tensor: Tensor): (indices: readonly number[]) => number {
+/** Elements of a part of a list, dense. */
+function readIntegers(name: string, tensor: Tensor): TypedArray {
   if (!isHostTensor(tensor)) throw new AttentionError('foreign-tensor', `blocks.${name} lives where the host cannot see it.`, 'Read it to the host first.');
-  const host: HostTensor = tensor;
-  const view = host.view();
-  return (indices) => view[indices.reduce((sum, index, axis) => sum + index * (host.strides[axis] ?? 0), 0)] ?? 0;
+  return isContiguous(tensor) ? tensor.view() : toFloat64(tensor);
+}
+
+function chunksOf(rows: readonly number[], size: number): readonly (readonly number[])[] {
+  const chunks: (readonly number[])[] = [];
+  for (let start = 0; start < rows.length; start += size) chunks.push(rows.slice(start, start + size));
+  return chunks;
 }
 
 function range(from: number, to: number): readonly number[] {
