@@ -53,11 +53,12 @@ export class SparseBackend implements Backend {
   async prepare(request: AttentionRequest): Promise<AttentionKernel>;
   async prepare(request: FastWeightRequest): Promise<FastWeightKernel>;
   async prepare(request: Request): Promise<AttentionKernel | FastWeightKernel> {
-    if (this.#disposed) throw new AttentionError('disposed', `${this.name} is disposed.`, 'Make another.');
+    this.#checkOpen();
     const kernel = isAttention(request) ? await this.#attention(request) : await this.#dense.prepare(request);
-    if (this.#disposed) {
+    // It may have been disposed while the dense backend compiled.
+    if (this.#isOver()) {
       await kernel.dispose();
-      throw new AttentionError('disposed', `${this.name} is disposed.`, 'Make another.');
+      this.#checkOpen();
     }
     this.#kernels.add(kernel);
     return kernel;
@@ -68,6 +69,14 @@ export class SparseBackend implements Backend {
     const kernels = [...this.#kernels];
     this.#kernels.clear();
     await Promise.all(kernels.map((kernel) => kernel.dispose()));
+  }
+
+  #isOver(): boolean {
+    return this.#disposed;
+  }
+
+  #checkOpen(): void {
+    if (this.#disposed) throw new AttentionError('disposed', `${this.name} is disposed.`, 'Make another.');
   }
 
   async #attention(request: AttentionRequest): Promise<SparseKernel> {
