@@ -50,6 +50,8 @@ export { normalizeRow } from './kernels/normalize-row.ts';
 export type { RowNormalization, TermRow } from './kernels/normalize-row.ts';
 export { laneNumbers, Place, queryTableRows } from './kernels/place.ts';
 export type { Inputs, PlaceOptions, Surroundings, Vector } from './kernels/place.ts';
+export { queryTableProducts } from './kernels/query-table.ts';
+export type { QueryTableProducts } from './kernels/query-table.ts';
 export { recordsOf, WordRecord, words } from './kernels/records.ts';
 export type { Words } from './kernels/records.ts';
 export { loadRow, storeRow } from './kernels/rows.ts';

@@ -1,9 +1,9 @@
 import type { FunctionBuilder, Local } from '@heed/runtime-wasm';
-import { constantF32x4, instructions, queryTableRows, sumOfLanes, tableStrideWord, tableWord, transformRow } from '@heed/runtime-wasm';
+import { instructions, queryTableProducts, queryTableRows, transformRow } from '@heed/runtime-wasm';
 import { queryRowBytes, readWords, surroundings, word, type Callee, type Emission } from './context.ts';
 import { rowAddress } from './pack.ts';
 
-const { f32, f32x4, i32, v128 } = instructions;
+const { f32x4, i32, v128 } = instructions;
 
 /**
  * loadQueries(…): a block's query rows, transformed, to scratch; their products with the query tables, not scaled; then, for products, times the scale,
@@ -42,44 +42,14 @@ interface TableRow {
   readonly tableProducts: Local<'i32'>;
 }
 
-/** Σ_d q'_d · table[n, d] for every row n of every query table. */
+/** Products of a query row with every query table, table after table: [row of the block][row of the table]. */
 function multiplyTables(f: FunctionBuilder, emission: Emission, { call, head, row, source, tableProducts }: TableRow): void {
-  const { plan, layouts, request } = emission;
+  const { plan } = emission;
   const at = surroundings(emission, call);
   let products = tableProducts;
   for (const name of plan.queryTables) {
-    const axes = request.variant.tables[name]?.axes.length ?? 2;
-    const strideOf = (axis: number): ReturnType<typeof word> => word(call, layouts.call.offset(tableStrideWord(name, axis)));
-    const base = word(call, layouts.call.offset(tableWord(name)));
-    const count = f.let('tableRows', queryTableRows(at, name));
-    const table = f.let('tableRow', axes === 3 ? i32.add(base, i32.mul(head, strideOf(0))) : base);
-    const [rowBytes, channelBytes] = [f.let('rowBytes', strideOf(axes - 2)), f.let('tableChannelBytes', strideOf(axes - 1))];
-    const target = f.let('target', i32.add(products, i32.shl(i32.mul(row, count), 2)));
-    const [n, d, sum, total] = [f.local('n', 'i32'), f.local('d', 'i32'), f.local('sum', 'v128'), f.local('total', 'f32')];
-    const whole = Math.floor(plan.scoreDim / 4) * 4;
-    f.for(n, { to: count }, () => {
-      f.set(total, 0);
-      const scalars = (from: number): void => {
-        f.for(d, { from, to: plan.scoreDim }, () => {
-          f.set(total, f32.add(total, f32.mul(f32.load(i32.add(source, i32.shl(d, 2))), f32.load(i32.add(table, i32.mul(d, channelBytes))))));
-        });
-      };
-      f.if(i32.eq(channelBytes, 4), () => {
-        f.set(sum, constantF32x4(0));
-        if (whole > 0) {
-          f.for(d, { to: whole * 4, step: 16, atLeastOnce: true }, () => {
-            f.set(sum, f32x4.add(sum, f32x4.mul(v128.load(i32.add(source, d)), v128.load(i32.add(table, d)))));
-          });
-          f.set(total, sumOfLanes(sum));
-        }
-        if (whole < plan.scoreDim) scalars(whole);
-      }, () => {
-        scalars(0);
-      });
-      f.do(f32.store(target, total));
-      f.set(target, i32.add(target, 4));
-      f.set(table, i32.add(table, rowBytes));
-    });
-    products = f.let('nextProducts', i32.add(products, i32.mul(i32.shl(count, 2), plan.blockQuery)));
+    const bytes = f.let('productBytes', i32.shl(queryTableRows(at, name), 2));
+    queryTableProducts(f, at, { name, head, source, width: plan.scoreDim, target: f.let('target', i32.add(products, i32.mul(row, bytes))) });
+    products = f.let('nextProducts', i32.add(products, i32.mul(bytes, plan.blockQuery)));
   }
 }
