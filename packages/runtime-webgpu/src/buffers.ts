@@ -15,6 +15,7 @@ export interface BufferOptions {
 /** Buffers in use with their bytes, and a pool of released ones. Work that was enqueued before a release has its turn before the next owner's. */
 export class BufferPool {
   readonly #device: GPUDevice;
+  readonly #bindingBytes: number;
   readonly #maximumBytes: number;
   readonly #poolBytes: number;
   readonly #beforeDestroy: () => void;
@@ -25,9 +26,13 @@ export class BufferPool {
   #bytes = 0;
   #peakBytes = 0;
 
-  /** @param beforeDestroy hands enqueued work to the device: a buffer that is destroyed may still be in it */
-  constructor(device: GPUDevice, { maximumBytes = 4 * 2 ** 30, poolBytes = 64 * 2 ** 20 }: BufferOptions, beforeDestroy: () => void) {
+  /**
+   * @param bindingBytes most bytes of one storage binding
+   * @param beforeDestroy hands enqueued work to the device: a buffer that is destroyed may still be in it
+   */
+  constructor(device: GPUDevice, bindingBytes: number, { maximumBytes = 4 * 2 ** 30, poolBytes = 64 * 2 ** 20 }: BufferOptions, beforeDestroy: () => void) {
     this.#device = device;
+    this.#bindingBytes = bindingBytes;
     this.#maximumBytes = maximumBytes;
     this.#poolBytes = poolBytes;
     this.#beforeDestroy = beforeDestroy;
@@ -52,9 +57,9 @@ export class BufferPool {
    * @throws AttentionError `out-of-memory` with the limit's name and both numbers
    */
   acquire(bytes: number): GPUBuffer {
-    const { maxBufferSize, maxStorageBufferBindingSize } = this.#device.limits;
+    const { maxBufferSize } = this.#device.limits;
     if (bytes > maxBufferSize) throw new AttentionError('out-of-memory', `A buffer of ${bytes} bytes was asked for; maxBufferSize of this device is ${maxBufferSize}.`, 'Split the tensor along its batch or its heads.');
-    const size = sizeClass(bytes, [maxStorageBufferBindingSize, maxBufferSize]);
+    const size = sizeClass(bytes, [this.#bindingBytes, maxBufferSize]);
     if (this.#bytes + size > this.#maximumBytes) {
       throw new AttentionError('out-of-memory', `A buffer of ${size} bytes was asked for while ${this.#bytes} of ${this.#maximumBytes} bytes are in use.`, 'Release tensors, or raise maximumBytes.');
     }

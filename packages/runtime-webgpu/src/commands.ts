@@ -43,6 +43,7 @@ const largestStaged = 64 * 2 ** 10;
  */
 export class CommandStream {
   readonly #device: GPUDevice;
+  readonly #bindingBytes: number;
   readonly #onSubmit: (batch: Batch) => void;
   readonly #staged = new Uint8Array(stagedBytes);
   #stagedBuffer: GPUBuffer | undefined;
@@ -53,9 +54,13 @@ export class CommandStream {
   #programs = new Set<Program>();
   #written = new Set<GPUBuffer>();
 
-  /** @param onSubmit is told of every submit */
-  constructor(device: GPUDevice, onSubmit: (batch: Batch) => void) {
+  /**
+   * @param bindingBytes most bytes of one storage binding
+   * @param onSubmit is told of every submit
+   */
+  constructor(device: GPUDevice, bindingBytes: number, onSubmit: (batch: Batch) => void) {
     this.#device = device;
+    this.#bindingBytes = bindingBytes;
     this.#onSubmit = onSubmit;
   }
 
@@ -63,7 +68,8 @@ export class CommandStream {
   dispatch({ program, parameters, buffers, workgroups }: Dispatch): void {
     if (workgroups === 0) return;
     const { source, pipeline, layout } = program;
-    const { maxComputeWorkgroupsPerDimension: most, maxStorageBufferBindingSize: mostBytes } = this.#device.limits;
+    const { maxComputeWorkgroupsPerDimension: most } = this.#device.limits;
+    const mostBytes = this.#bindingBytes;
     const columns = Math.min(workgroups, most);
     const rows = Math.ceil(workgroups / columns);
     if (rows > most) throw passed(source.name, `${workgroups} workgroups`, 'maxComputeWorkgroupsPerDimension, squared,', most * most);

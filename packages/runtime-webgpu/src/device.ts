@@ -5,6 +5,8 @@ export interface DeviceOptions {
   readonly device?: GPUDevice;
   /** Which adapter a new device comes from. Default: the platform's choice of high performance. */
   readonly powerPreference?: GPUPowerPreference;
+  /** Most bytes of one storage binding; longer tensors are bound in ranges. Default: what the device allows. */
+  readonly bindingBytes?: number;
 }
 
 /** A device and whose it is. */
@@ -64,12 +66,12 @@ export async function acquireDevice({ device, powerPreference = 'high-performanc
 }
 
 /** What plans may count on. */
-export function machineOf({ limits: most, features, adapterInfo }: GPUDevice): Machine {
+export function machineOf({ limits: most, features, adapterInfo }: GPUDevice, { bindingBytes = Infinity }: Pick<DeviceOptions, 'bindingBytes'> = {}): Machine {
   const { subgroupMinSize, subgroupMaxSize } = adapterInfo;
   return {
     invocations: Math.min(most.maxComputeInvocationsPerWorkgroup, most.maxComputeWorkgroupSizeX),
     workgroupBytes: most.maxComputeWorkgroupStorageSize,
-    bindingBytes: most.maxStorageBufferBindingSize,
+    bindingBytes: Math.min(bindingBytes, most.maxStorageBufferBindingSize),
     bufferBytes: most.maxBufferSize,
     storageBindings: most.maxStorageBuffersPerShaderStage,
     float16: features.has('shader-f16'),

@@ -1,7 +1,7 @@
 import { AttentionError, type Runtime } from '@heed/core';
 import { BufferPool, type BufferOptions } from './buffers.ts';
 import { CommandStream, type Batch } from './commands.ts';
-import type { AcquiredDevice } from './device.ts';
+import { machineOf, type AcquiredDevice, type DeviceOptions, type Machine } from './device.ts';
 import { PipelineCache, type PipelineOptions } from './pipelines.ts';
 import { Readbacks } from './readbacks.ts';
 import { TensorStore } from './tensors.ts';
@@ -10,6 +10,7 @@ import { TensorStore } from './tensors.ts';
 export class Engine {
   readonly acquired: AcquiredDevice;
   readonly device: GPUDevice;
+  readonly machine: Machine;
   readonly commands: CommandStream;
   readonly pool: BufferPool;
   readonly tensors: TensorStore;
@@ -25,14 +26,15 @@ export class Engine {
   /** Validations that are not back yet. */
   readonly #checks = new Set<Promise<void>>();
 
-  constructor(acquired: AcquiredDevice, options: BufferOptions & PipelineOptions, runtime: Runtime, before?: Engine) {
+  constructor(acquired: AcquiredDevice, options: BufferOptions & PipelineOptions & Pick<DeviceOptions, 'bindingBytes'>, runtime: Runtime, before?: Engine) {
     const { device } = acquired;
     this.acquired = acquired;
     this.device = device;
-    this.commands = new CommandStream(device, (batch) => {
+    this.machine = machineOf(device, options);
+    this.commands = new CommandStream(device, this.machine.bindingBytes, (batch) => {
       this.#judge(batch);
     });
-    this.pool = new BufferPool(device, options, () => {
+    this.pool = new BufferPool(device, this.machine.bindingBytes, options, () => {
       this.commands.flush();
     });
     this.tensors = new TensorStore(this.pool, runtime, before?.tensors);

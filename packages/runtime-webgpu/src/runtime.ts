@@ -1,7 +1,7 @@
 import { AttentionError, contiguousStrides, elementCount, tensor as wrapHost, type DType, type HostTensor, type Operations, type Runtime, type Tensor } from '@heed/core';
 import type { BufferOptions } from './buffers.ts';
 import type { Dispatch } from './commands.ts';
-import { acquireDevice, machineOf, type AcquiredDevice, type DeviceOptions, type Machine } from './device.ts';
+import { acquireDevice, type AcquiredDevice, type DeviceOptions, type Machine } from './device.ts';
 import { Engine } from './engine.ts';
 import { createOperations } from './operations/operations.ts';
 import type { PipelineOptions, Program, ProgramSource } from './pipelines.ts';
@@ -38,7 +38,7 @@ export class WebGpuRuntime implements Runtime {
   }
 
   get machine(): Machine {
-    return machineOf(this.device);
+    return this.#engine.machine;
   }
 
   /** What runs, for `explain()`. */

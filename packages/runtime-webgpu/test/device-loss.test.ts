@@ -45,11 +45,12 @@ test('restore compiles what had been compiled, before anybody asks', async () =>
   runtime.device.destroy();
   await codeOfPromise(runtime.idle());
   await runtime.restore();
-  const { createComputePipeline, createComputePipelineAsync } = runtime.device;
+  const { device } = runtime;
+  const [now, later] = [device.createComputePipeline.bind(device), device.createComputePipelineAsync.bind(device)];
   let compiled = 0;
-  Object.defineProperties(runtime.device, {
-    createComputePipeline: { value: (...given: Parameters<typeof createComputePipeline>) => { compiled += 1; return createComputePipeline.apply(runtime.device, given); } },
-    createComputePipelineAsync: { value: async (...given: Parameters<typeof createComputePipelineAsync>) => { compiled += 1; return createComputePipelineAsync.apply(runtime.device, given); } },
+  Object.defineProperties(device, {
+    createComputePipeline: { value: (...given: Parameters<typeof now>) => { compiled += 1; return now(...given); } },
+    createComputePipelineAsync: { value: async (...given: Parameters<typeof later>) => { compiled += 1; return later(...given); } },
   });
   runtime.compileNow(doubling);
   await runtime.compile(doubling);

@@ -45,17 +45,17 @@ export function elementwise(call: OperationCall, expression: Expression, tensors
     },
   } satisfies Parameters<OperationCall['run']>[0];
   const reads = entries.map(([name, tensor]) => call.dense(tensor, elementOf(name)));
-  const count = elementCount(shape);
+  const units = { count: elementCount(shape), reads: reads.map(() => 4), result: 4 };
   const values = names.map((name) => uniforms[name] ?? 0);
   const { runtime } = call;
   const stored = dtype ?? natural;
   if (isFloat) {
     return call.store(shape, stored, (target) => {
-      call.run(shader, count, values, reads, target);
+      call.runUnits(shader, units, (part) => part, () => values, reads, target);
     });
   }
   const whole = runtime.tensor(shape, 'i32');
-  call.run(shader, count, values, reads, runtime.bufferOf(whole));
+  call.runUnits(shader, units, (part) => part, () => values, reads, runtime.bufferOf(whole));
   if (stored === 'i32') return whole;
   const made = runtime.tensor(shape, stored);
   call.convert(whole, stored, runtime.bufferOf(made));
