@@ -121,6 +121,8 @@ export interface CallShape {
   readonly keyHeads: number;
   readonly queryLength: number;
   readonly keyLength: number;
+  /** Edges of the call's list. Default: every pair. */
+  readonly edges?: number;
 }
 
 // ── Assessment ─────────────────────────────────────────────────────────────────────────────────────────────────────────
