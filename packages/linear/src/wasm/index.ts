@@ -1,1 +1,2 @@
-export {};
+export { createLinearBackend, LinearWasmBackend } from './backend.ts';
+export type { LinearWasmOptions } from './backend.ts';
