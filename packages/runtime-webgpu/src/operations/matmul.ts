@@ -74,7 +74,6 @@ function placeInB({ transposed }: MatmulPlan, inner: string, column: string): st
 /** left holds [tileInner, tile] of a turned, right [tileInner, tile] of b, so that an invocation reads neighbours. */
 function writeTiles(writer: WgslWriter, plan: MatmulPlan): void {
   const perLane = (tile * tileInner) / tileLanes;
-  const each = Array.from({ length: square }, (_, index) => index);
   writer.line(
     `let tileColumns = (parameters.n + ${tile - 1}u) / ${tile}u;`,
     `let tilesOfMatrix = (parameters.m + ${tile - 1}u) / ${tile}u * tileColumns;`,
@@ -84,7 +83,7 @@ function writeTiles(writer: WgslWriter, plan: MatmulPlan): void {
     `let firstColumn = group % tileColumns * ${tile}u;`,
     `let ownRow = local / ${tile / square}u * ${square}u;`,
     `let ownColumn = local % ${tile / square}u * ${square}u;`,
-    ...each.map((row) => `var sum${row} = vec${square}<f32>();`),
+    `var sums: array<vec${square}<f32>, ${square}>;`,
   );
   writer.block(`for (var first = 0u; first < parameters.k; first += ${tileInner}u)`, () => {
     writer.line('workgroupBarrier();');
@@ -100,17 +99,17 @@ function writeTiles(writer: WgslWriter, plan: MatmulPlan): void {
     writer.line('workgroupBarrier();');
     writer.block(`for (var inner = 0u; inner < ${tileInner}u; inner++)`, () => {
       writer.line(`let lefts = inner * ${tile}u + ownRow;`, `let rights = inner * ${tile}u + ownColumn;`);
-      writer.line(`let columns = vec${square}<f32>(${each.map((column) => `right[rights + ${column}u]`).join(', ')});`);
-      for (const row of each) writer.line(`sum${row} = fma(vec${square}<f32>(left[lefts + ${row}u]), columns, sum${row});`);
+      writer.line(`let columns = vec${square}<f32>(${['0', '1', '2', '3'].map((column) => `right[rights + ${column}u]`).join(', ')});`);
+      writer.block(`for (var row = 0u; row < ${square}u; row++)`, () => writer.line('sums[row] = fma(vec4<f32>(left[lefts + row]), columns, sums[row]);'));
     });
   });
-  writer.line(`let column = firstColumn + ownColumn;`);
-  for (const row of each) {
-    writer.block(`if (firstRow + ownRow + ${row}u < parameters.m)`, () => {
-      writer.line(`let start = (matrix * parameters.m + firstRow + ownRow + ${row}u) * parameters.n;`);
-      for (const index of each) writer.line(`if (column + ${index}u < parameters.n) { result[start + column + ${index}u] = sum${row}[${index}]${plan.bias ? ` + bias[column + ${index}u]` : ''}; }`);
+  writer.block(`for (var row = 0u; row < ${square}u; row++)`, () => {
+    writer.line('let at = firstRow + ownRow + row;', 'let sum = sums[row];');
+    writer.block(`for (var index = 0u; index < ${square}u; index++)`, () => {
+      writer.line('let column = firstColumn + ownColumn + index;');
+      writer.block('if (at < parameters.m && column < parameters.n)', () => writer.line(`result[(matrix * parameters.m + at) * parameters.n + column] = sum[index]${plan.bias ? ' + bias[column]' : ''};`));
     });
-  }
+  });
 }
 
 const rowLanes = 64;
