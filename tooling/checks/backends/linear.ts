@@ -1,0 +1,1 @@
+export { createLinearBackend as createBackend } from '@heed/linear/wasm';
