@@ -26,9 +26,11 @@ export interface Plan {
   readonly machine: Machine;
   /** Register tile: query rows × keys, and query rows × value channels. */
   readonly tile: { readonly rows: number; readonly columns: number };
-  /** Query rows of one task, a multiple of tile.rows. */
+  /** Query rows of the register tile in sums of values, which has the columns of the other. */
+  readonly valueRows: number;
+  /** Query rows of one task, a multiple of tile.rows and of valueRows. */
   readonly blockQuery: number;
-  /** Query rows in which masks are classified: rows of a block before or behind which a tile sees nothing are left out of it. Divides blockQuery, a multiple of four. */
+  /** Query rows in which masks are classified: rows of a block before or behind which a tile sees nothing are left out of it. Divides blockQuery, a multiple of what blockQuery is a multiple of. */
   readonly stepQuery: number;
   /** Most keys of one tile, a multiple of tile.columns. */
   readonly blockKey: number;
@@ -37,7 +39,9 @@ export interface Plan {
   /** Width of the rows that are combined. */
   readonly scoreDim: number;
   readonly valueDim: number;
-  /** Floats from one packed value row, or one accumulated row, to the next: valueDim rounded up to whole vectors. */
+  /** Floats from one row of a score tile to the next: an odd number of cache lines, so that a column of it spreads over all sets of the first cache. */
+  readonly scoreStride: number;
+  /** Floats from one packed value row, or one accumulated row, to the next: valueDim in whole tiles, then as `scoreStride`. */
   readonly valueStride: number;
   /** Widest row that a transform reads or writes, in floats rounded up to whole vectors. */
   readonly rowFloats: number;
@@ -84,31 +88,33 @@ function planFor(request: AttentionRequest, machine: Machine, path: Plan['path']
   const dtypes = requestDTypes(request);
   const { rule } = variant.normalization;
   const scoring = isProduct(variant.scoring.combine) ? 'product' : 'pairwise';
-  const tile = tileOf(scoring, machine);
+  const { tile, valueRows } = tilesOf(path, scoring, machine);
   const widths = [...widthsOf(variant.scoring.queryTransforms, queryDim), ...widthsOf(variant.scoring.keyTransforms, keyDim)];
   const queryTables = queryTablesOf(pairExpressions(variant));
-  const blockQuery = path === 'rows' ? 16 : machine.wide ? 64 : 32;
+  const [blockQuery, blockKey] = [path === 'rows' ? 16 : 48, 128];
   const scoreDim = variant.scoring.queryTransforms.reduce((width, transform) => transformedWidth(transform, width), queryDim);
   return {
     path,
     scoring,
     machine,
     tile,
+    valueRows,
     blockQuery,
     // Products with query tables lie block by block.
-    stepQuery: queryTables.length > 0 ? blockQuery : 16,
-    blockKey: 128,
+    stepQuery: queryTables.length > 0 || path === 'rows' ? blockQuery : 24,
+    blockKey,
     stepKey: 16,
     scoreDim,
     valueDim,
-    valueStride: roundUp(valueDim, tile.columns),
+    scoreStride: oddLines(blockKey),
+    valueStride: oddLines(roundUp(valueDim, tile.columns)),
     rowFloats: roundUp(Math.max(...widths, valueDim), 4),
     dtypes: { query: storageOf(dtypes.query), key: storageOf(dtypes.key), value: storageOf(dtypes.value), output: storageOf(dtypes.output) },
     queryTables,
     streams: randomStreamsOf(variant),
     readsInPlace: path === 'online' && canReadInPlace(request, scoring, scoreDim),
     partKeys: 512,
-    partRows: 16,
+    partRows: roundUp(16, valueRows),
     observed: [],
     observesMass: false,
     partial: false,
@@ -124,9 +130,20 @@ function canReadInPlace(request: AttentionRequest, scoring: Plan['scoring'], sco
   return scoring === 'product' && scoreDim % 4 === 0 && valueDim % 4 === 0 && variant.aggregation.prepare.kind === 'input' && !readsHead && queryTablesOf(pairExpressions(variant)).length === 0;
 }
 
-function tileOf(scoring: Plan['scoring'], { wide }: Machine): Plan['tile'] {
-  if (scoring === 'pairwise') return { rows: 2, columns: 8 };
-  return wide ? { rows: 4, columns: 16 } : { rows: 4, columns: 8 };
+/** Floats of a row, one cache line more where they were an even number of lines. */
+function oddLines(floats: number): number {
+  return floats % 32 === 0 ? floats + 16 : floats;
+}
+
+/**
+ * Six rows hide the latency of multiply-add behind twelve sums, which is what fits beside a row of columns and a spread number in the registers that V8 uses.
+ * In wide products of queries and keys four rows are as fast, and eight rows less are thrown away where a mask ends.
+ */
+function tilesOf(path: Plan['path'], scoring: Plan['scoring'], { wide }: Machine): Pick<Plan, 'tile' | 'valueRows'> {
+  if (scoring === 'pairwise') return { tile: { rows: 2, columns: 8 }, valueRows: 4 };
+  const columns = wide ? 16 : 8;
+  if (path === 'rows') return { tile: { rows: 4, columns }, valueRows: 4 };
+  return { tile: { rows: wide ? 4 : 6, columns }, valueRows: 6 };
 }
 
 function widthsOf(transforms: AttentionRequest['variant']['scoring']['queryTransforms'], dim: number): readonly number[] {

@@ -25,10 +25,29 @@ export interface BlockTask {
   readonly tiles: readonly KeyTile[];
 }
 
-/** Every block of a call, long ones first. Rows of padding walk over nothing. */
+/**
+ * Every block of a call. Those that read the same keys stand together, since the keys then stay in the second cache; long ones first, within them and among them,
+ * so that threads end at about the same time. Rows of padding walk over nothing.
+ */
 export function scheduleOf(call: BoundCall, plan: Plan): readonly BlockTask[] {
   const tasks = call.blocks === null ? maskedTasks(call, plan) : listedTasks(call, call.blocks, plan);
-  return tasks.map((task) => ({ task, cost: costOf(task) })).sort((a, b) => b.cost - a.cost).map(({ task }) => task);
+  const groups = new Map<string, Costly[]>();
+  for (const task of tasks) {
+    const keys = `${task.sequence} ${Math.floor((task.head * call.keyHeads) / call.heads)}`;
+    const members = groups.get(keys) ?? [];
+    if (members.length === 0) groups.set(keys, members);
+    members.push({ task, cost: costOf(task) });
+  }
+  const longest = ([first]: readonly Costly[]): number => first?.cost ?? 0;
+  return [...groups.values()]
+    .map((members) => members.sort((a, b) => b.cost - a.cost))
+    .sort((a, b) => longest(b) - longest(a))
+    .flatMap((members) => members.map(({ task }) => task));
+}
+
+interface Costly {
+  readonly task: BlockTask;
+  readonly cost: number;
 }
 
 /** A part of the keys of one key head, for the query rows of all heads that read it. */
@@ -206,30 +225,41 @@ function readList({ blockQuery, blockKey, counts, indices, full, queryRows }: Bl
   };
 }
 
-/** Rows that see the same tiles of the list, which are numbered through all planes. A row that stands in several tiles sees the blocks of all of them; one in none, nothing. */
-function rowGroups(list: ReadList, plane: number, queryLength: number): readonly { readonly rows: readonly number[]; readonly tiles: readonly number[] }[] {
-  const { blockQuery, rows } = list;
+/** Rows with the tiles of a list that they stand in, numbered through all planes. */
+interface RowGroup {
+  readonly rows: readonly number[];
+  readonly tiles: readonly number[];
+}
+
+/** Rows that see the same tiles of the list. A row that stands in several tiles sees the blocks of all of them; one in none, nothing. */
+function rowGroups(list: ReadList, plane: number, queryLength: number): readonly RowGroup[] {
+  const { blockQuery } = list;
   const numbers = range(plane * list.tiles, (plane + 1) * list.tiles);
-  if (rows === null) return numbers.map((tile, index) => ({ rows: range(index * blockQuery, Math.min((index + 1) * blockQuery, queryLength)), tiles: [tile] }));
-  const rowsOf = (tile: number): readonly number[] => Array.from(rows.subarray(tile * blockQuery, (tile + 1) * blockQuery)).filter((row) => row >= 0 && row < queryLength);
-  const tilesOfRow = Array.from({ length: queryLength }, (): number[] => []);
-  let shared = false;
-  for (const tile of numbers) {
-    for (const row of rowsOf(tile)) {
-      const own = tilesOfRow[row];
-      shared ||= own !== undefined && own.length > 0;
-      own?.push(tile);
-    }
-  }
-  if (!shared) return [...numbers.map((tile) => ({ rows: rowsOf(tile), tiles: [tile] })), { rows: range(0, queryLength).filter((row) => tilesOfRow[row]?.length === 0), tiles: [] }];
+  if (list.rows === null) return numbers.map((tile, index) => ({ rows: range(index * blockQuery, Math.min((index + 1) * blockQuery, queryLength)), tiles: [tile] }));
+  const groups = gatheredGroups(list, list.rows, numbers, queryLength);
+  const groupsOfRow = Array.from({ length: queryLength }, (): number[] => []);
+  for (const [index, { rows }] of groups.entries()) for (const row of rows) groupsOfRow[row]?.push(index);
+  if (groupsOfRow.every((own) => own.length <= 1)) return [...groups, { rows: range(0, queryLength).filter((row) => groupsOfRow[row]?.length === 0), tiles: [] }];
   const together = new Map<string, { readonly rows: number[]; readonly tiles: readonly number[] }>();
-  for (const [row, tiles] of tilesOfRow.entries()) {
-    const key = tiles.join();
+  for (const [row, own] of groupsOfRow.entries()) {
+    const key = own.join();
     const group = together.get(key);
-    if (group === undefined) together.set(key, { rows: [row], tiles });
+    if (group === undefined) together.set(key, { rows: [row], tiles: own.flatMap((index) => groups[index]?.tiles ?? []) });
     else group.rows.push(row);
   }
   return [...together.values()];
+}
+
+/** The rows of each tile; tiles of the same rows one after another are one group. */
+function gatheredGroups({ blockQuery }: ReadList, rows: TypedArray, tiles: readonly number[], queryLength: number): readonly RowGroup[] {
+  const groups: { readonly rows: readonly number[]; readonly tiles: number[] }[] = [];
+  for (const tile of tiles) {
+    const own = Array.from(rows.subarray(tile * blockQuery, (tile + 1) * blockQuery)).filter((row) => row >= 0 && row < queryLength);
+    const last = groups.at(-1);
+    if (last?.rows.length === own.length && last.rows.every((row, place) => row === own[place])) last.tiles.push(tile);
+    else groups.push({ rows: own, tiles: [tile] });
+  }
+  return groups;
 }
 
 /** What rows of these tiles of the list walk over: blocks side by side that are alike become one run of keys. */

@@ -25,13 +25,16 @@ export function surroundings({ request, plan, layouts }: Emission, call: Local<'
 /** Bytes of one query row in scratch. */
 export const queryRowBytes = (plan: Plan): number => roundUp(plan.scoreDim, 4) * 4;
 /** Bytes from one row of a score tile to the next. */
-export const scoreRowBytes = (plan: Plan): number => plan.blockKey * 4;
+export const scoreRowBytes = (plan: Plan): number => plan.scoreStride * 4;
 export const valueRowBytes = (plan: Plan): number => plan.valueStride * 4;
 /** Bytes of a panel of keys: [scoreDim][tile.columns]. */
 export const panelBytes = (plan: Plan): number => plan.scoreDim * plan.tile.columns * 4;
 
-/** Running statistics of one row, each four lanes: the largest score (the same in all), the sum, the count of keys, and 0 or NaN. */
-export const stateWords = { largest: 0, sum: 16, count: 32, poison: 48, bytes: 64 } as const;
+/**
+ * Running statistics of one row, each four lanes: the largest score (the same in all), the sum, the count of keys, and 0 or NaN;
+ * then what lives for one tile: two vectors side by side, and the number that scores are taken from.
+ */
+export const stateWords = { largest: 0, sum: 16, count: 32, poison: 48, work: 64, origin: 96, bytes: 128 } as const;
 
 /** Where each thread keeps what, in bytes from its scratch. What is sized at run time stands behind `end`. */
 export interface Scratch {

@@ -197,6 +197,7 @@ export function emitDecode(emission: Emission, parts: DecodeParts): void {
     const firstHead = f.let('firstHead', i32.mul(keyHead, group));
     const total = f.let('total', i32.mul(group, rowCount));
     const fours = f.let('fours', i32.div_u(i32.add(total, 3), 4));
+    const valueGroups = f.let('valueGroups', i32.div_u(i32.add(total, plan.valueRows - 1), plan.valueRows));
     const pairs = f.let('pairs', i32.div_u(i32.add(total, twoValueRows.rows - 1), twoValueRows.rows));
     const states = record.workspace;
     const sums = f.let('sums', i32.add(states, plan.partRows * stateWords.bytes));
@@ -241,10 +242,10 @@ export function emitDecode(emission: Emission, parts: DecodeParts): void {
       });
       f.if(mixed, () => {
         f.if(i32.eq(target, scratch.scores), () => {
-          f.do(callTo(parts.values, target, scratch.values, width, fours, scratch.factors, sums));
+          f.do(callTo(parts.values, target, scratch.values, width, valueGroups, scratch.factors, sums));
         }, () => {
           // The copy without odd values stands behind the query tables' place, which this path does not use.
-          f.do(callTo(parts.guard.guarded, scratch.scores, target, scratch.values, width, total, fours, scratch.factors, sums, scratch.end));
+          f.do(callTo(parts.guard.guarded, scratch.scores, target, scratch.values, width, total, valueGroups, scratch.factors, sums, scratch.end));
         });
       }, () => {
         f.if(i32.eq(total, 1), () => {

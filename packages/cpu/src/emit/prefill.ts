@@ -77,7 +77,7 @@ export function emitPrefill(emission: Emission, parts: Parts): void {
       });
       const seeing = f.let('seeing', i32.sub(rowTo, rowFrom));
       const groups = f.let('groups', i32.div_u(i32.add(seeing, plan.tile.rows - 1), plan.tile.rows));
-      const fours = f.let('fours', i32.div_u(i32.add(seeing, 3), 4));
+      const valueGroups = f.let('valueGroups', i32.div_u(i32.add(seeing, plan.valueRows - 1), plan.valueRows));
       const of = (name: string, start: Local<'i32'>, bytes: number): Local<'i32'> => f.let(name, i32.add(start, i32.mul(rowFrom, bytes)));
       const ownRows = of('ownRows', rows, 4);
       const [states, factors, sums] = [of('ownStates', scratch.states, stateWords.bytes), of('ownFactors', scratch.factors, 4), of('ownSums', scratch.sums, valueRowBytes(plan))];
@@ -90,9 +90,9 @@ export function emitPrefill(emission: Emission, parts: Parts): void {
       });
       f.do(callTo(parts.weigh, call, sequence, head, ownRows, seeing, scratch.end, first, width, low, high, mixed, scratch.scores, target, states, factors));
       f.if(i32.eq(target, scratch.scores), () => {
-        f.do(callTo(parts.values, target, value, width, fours, factors, sums));
+        f.do(callTo(parts.values, target, value, width, valueGroups, factors, sums));
       }, () => {
-        f.do(callTo(parts.guard.guarded, scratch.scores, target, value, width, seeing, fours, factors, sums, scratch.values));
+        f.do(callTo(parts.guard.guarded, scratch.scores, target, value, width, seeing, valueGroups, factors, sums, scratch.values));
       });
       f.set(tile, i32.add(tile, layouts.tile.bytes));
     });

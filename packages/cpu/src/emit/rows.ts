@@ -5,7 +5,7 @@ import { stageWord } from '../layouts.ts';
 import { readWords, scoreRowBytes, stateWords, valueRowBytes, word, type Callee, type Emission } from './context.ts';
 import type { Guard } from './guard.ts';
 import { clearBlock, panelAt, readTask } from './prefill.ts';
-import { allowedLanes, boundKeys, PairPlace, type KeyBounds } from './weigh.ts';
+import { allowedLanes, boundKeys, PairPlace, type KeyBounds } from './pairs.ts';
 
 const { f32, f32x4, i32, i32x4, v128 } = instructions;
 
@@ -203,7 +203,7 @@ function emitRowsTask(f: FunctionBuilder, emission: Emission, parts: RowParts, t
     });
     const rows = f.let('rowsAt', i32.add(record.rows, i32.shl(start, 2)));
     const groups = f.let('groups', i32.div_u(i32.add(rowCount, plan.tile.rows - 1), plan.tile.rows));
-    const fours = f.let('fours', i32.div_u(i32.add(rowCount, 3), 4));
+    const valueGroups = f.let('valueGroups', i32.div_u(i32.add(rowCount, plan.valueRows - 1), plan.valueRows));
     f.do(callTo(parts.loadQueries, call, sequence, head, rows, rowCount, scratch.rows, scratch.queries, scratch.end));
     clearBlock(f, emission, scratch.states, scratch.sums, scratch.factors);
     const column = f.local('column', 'i32');
@@ -244,9 +244,9 @@ function emitRowsTask(f: FunctionBuilder, emission: Emission, parts: RowParts, t
           copyTile(f, emission, { from: f.let('from', i32.add(terms, column)), stride, rowCount, width, to: scratch.weights });
           f.if(i32.and(mixed, i32.eqz(callTo(parts.guard.isFinite, value, width) as Value<'i32'>)), () => {
             copyTile(f, emission, { from: f.let('from', i32.add(scores, column)), stride, rowCount, width, to: scratch.scores });
-            f.do(callTo(parts.guard.guarded, scratch.scores, scratch.weights, value, width, rowCount, fours, scratch.factors, scratch.sums, scratch.values));
+            f.do(callTo(parts.guard.guarded, scratch.scores, scratch.weights, value, width, rowCount, valueGroups, scratch.factors, scratch.sums, scratch.values));
           }, () => {
-            f.do(callTo(parts.values, scratch.weights, value, width, fours, scratch.factors, scratch.sums));
+            f.do(callTo(parts.values, scratch.weights, value, width, valueGroups, scratch.factors, scratch.sums));
           });
         });
       } else {

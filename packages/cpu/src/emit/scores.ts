@@ -1,5 +1,6 @@
 import { instructions } from '@heed/runtime-wasm';
 import { panelBytes, queryRowBytes, scoreRowBytes, valueRowBytes, type Callee, type Emission } from './context.ts';
+import { roundUp } from '../plan.ts';
 import { clearSums, declareSums, product } from './product.ts';
 
 const { f32x4, i32, v128 } = instructions;
@@ -37,15 +38,15 @@ export function emitProductScores({ module, plan }: Emission): Callee {
  * Columns of values outermost, so that the few numbers that all rows need stay close.
  */
 export function emitValues({ module, plan }: Emission, scaled: boolean): Callee {
-  const { columns } = { columns: plan.tile.columns };
-  const rows = 4;
+  const { columns } = plan.tile;
+  const rows = plan.valueRows;
   return module.function('values', { parameters: { weights: 'i32', value: 'i32', width: 'i32', groups: 'i32', factors: 'i32', target: 'i32' } }, (f, { weights, value, width, groups, factors, target }) => {
     const [left, right, tile, group] = [f.local('left', 'i32'), f.local('right', 'i32'), f.local('tile', 'i32'), f.local('group', 'i32')];
     const column = f.local('firstColumn', 'i32');
     const [row, factor] = [f.local('row', 'i32'), f.local('factor', 'i32')];
     const sums = declareSums(f, rows, columns);
     const spread = f.local('spreadFactor', 'v128');
-    f.for(column, { to: valueRowBytes(plan), step: columns * 4, atLeastOnce: true }, () => {
+    f.for(column, { to: roundUp(plan.valueDim, columns) * 4, step: columns * 4, atLeastOnce: true }, () => {
       f.set(row, weights);
       f.set(factor, factors);
       f.set(tile, i32.add(target, column));
