@@ -29,6 +29,7 @@ export const lifecycleCases: readonly Case[] = [
   }),
   defineCase({ name: 'lifecycle/dispose-backend', plan: 'A disposed backend rejects prepare, and its kernels every call, with disposed; disposing twice is allowed.', tolerance: exact }, async (context) => {
     const own = await context.own();
+    await context.assessed(own, plainRequest);
     const kernel = await own.prepare(plainRequest);
     const inputs = drawInputs(context.random, smallShape);
     await kernel.run(inputs);

@@ -3,9 +3,11 @@ import { AttentionError, contractVersion } from '@heed/core';
 import { checkFastWeightRequest, checkNames, checkRequest, unsupported, type Names } from '@heed/core/compute';
 import { createWasmRuntime, type WasmRuntime, type WasmRuntimeOptions } from '@heed/runtime-wasm';
 import { assessLinear, isFastWeights, readRequest, type Limits } from '../assess.ts';
+import { recognise } from '../recognise.ts';
 import { LinearKernel } from './kernel.ts';
-import { load } from './loaded.ts';
+import { load, type Loaded } from './loaded.ts';
 import { wasmPlan } from './machine-plan.ts';
+import { PairKernel } from './pair-kernel.ts';
 
 export interface LinearWasmOptions extends Pick<WasmRuntimeOptions, 'threads' | 'vectors'> {
   /** The runtime to work on, shared with others; `threads` and `vectors` are then its own. Default: a new one, which `dispose` closes too. */
@@ -18,7 +20,7 @@ const optionNames: Names<LinearWasmOptions> = { threads: true, vectors: true, ru
 
 /** What this backend can do; `assess` refuses the rest. */
 export const capabilities: Capabilities = Object.freeze({
-  variants: ['fastWeights'],
+  variants: ['attention', 'fastWeights'],
   dtypes: ['f32', 'f16', 'bf16'],
   logSumExp: false,
   partial: false,
@@ -59,7 +61,7 @@ export class LinearWasmBackend implements Backend {
   readonly runtime: WasmRuntime;
   readonly #ownsRuntime: boolean;
   readonly #chunk: number | null;
-  readonly #kernels = new Set<LinearKernel>();
+  readonly #kernels = new Set<LinearKernel | PairKernel>();
   #disposed = false;
 
   /** @internal use {@link createLinearBackend} */
@@ -79,12 +81,22 @@ export class LinearWasmBackend implements Backend {
     if (this.#disposed) throw new AttentionError('disposed', 'The linear backend is disposed.', 'Create another.');
     if (!isFastWeightRequest(request)) {
       checkRequest(request);
-      throw unsupported([{ stage: 'scoring', reason: 'pairs are not taken yet', remedy: 'Use fast weights.' }]);
+      const loaded = this.#load(request);
+      const { reading } = recognise(request);
+      if (reading === null) throw new RangeError('what has a plan was recognised');
+      return this.#keep(new PairKernel(this.runtime, request, reading, loaded, (gone) => this.#kernels.delete(gone)));
     }
     checkFastWeightRequest(request);
+    return this.#keep(new LinearKernel(this.runtime, request, this.#load(request), (gone) => this.#kernels.delete(gone)));
+  }
+
+  #load(request: Request): Loaded {
     const { plan, refusals } = readRequest(request, limits);
     if (plan === null) throw unsupported(refusals);
-    const kernel = new LinearKernel(this.runtime, request, load(this.runtime, wasmPlan(plan, this.runtime.machine, this.#chunk), request.variant), (gone) => this.#kernels.delete(gone));
+    return load(this.runtime, wasmPlan(plan, this.runtime.machine, this.#chunk), request.variant);
+  }
+
+  #keep<Kernel extends LinearKernel | PairKernel>(kernel: Kernel): Kernel {
     this.#kernels.add(kernel);
     return kernel;
   }

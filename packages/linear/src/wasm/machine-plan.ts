@@ -32,7 +32,8 @@ export interface WasmPlan extends LinearPlan {
 
 /** @param chunk tokens of a chunk in place of the plan's own; 1 computes token by token */
 export function wasmPlan(plan: LinearPlan, machine: Machine, chunk: number | null): WasmPlan {
-  const own = plan.chunk === null || chunk === 1 ? null : (chunk ?? plan.chunk);
+  // Rows of pairs read keys that are not their own: they have the chunked form alone.
+  const own = plan.chunk === null || (chunk === 1 && plan.reading === 'fastWeights') ? null : (chunk ?? plan.chunk);
   const columns = machine.wide ? 16 : 8;
   const widths = [...widthsOf(plan.queryTransforms, plan.queryDim), ...widthsOf(plan.keyTransforms, plan.keyDim), plan.valueDim];
   return {
