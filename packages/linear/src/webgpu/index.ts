@@ -1,1 +1,2 @@
-export {};
+export { createLinearBackend, LinearBackend } from './backend.ts';
+export type { LinearBackendOptions } from './backend.ts';

@@ -1,0 +1,92 @@
+import type { Assessment, AttentionKernel, AttentionRequest, Backend, CallShape, Capabilities, FastWeightKernel, FastWeightRequest, Request } from '@heed/core';
+import { AttentionError, contractVersion } from '@heed/core';
+import { checkFastWeightRequest, checkRequest, unsupported } from '@heed/core/compute';
+import { createWebGpuRuntime, type WebGpuRuntime, type WebGpuRuntimeOptions } from '@heed/runtime-webgpu';
+import { assessLinear, isFastWeights, readRequest, type Limits } from '../assess.ts';
+import { GpuFastWeightKernel } from './kernel.ts';
+
+export interface LinearBackendOptions extends WebGpuRuntimeOptions {
+  /** The runtime to work on, shared with others; the other options are then its own. Default: a new one, which `dispose` closes too. */
+  readonly runtime?: WebGpuRuntime;
+}
+
+/** What this backend can do; `assess` refuses the rest. */
+export const capabilities: Capabilities = Object.freeze({
+  variants: ['fastWeights'],
+  dtypes: ['f32', 'f16', 'bf16'],
+  logSumExp: false,
+  partial: false,
+  blocks: false,
+  edges: false,
+  packed: true,
+  explicitPositions: false,
+  transformKeys: false,
+  observe: [],
+  keyMass: false,
+  gradients: false,
+  storage: ['contiguous'],
+  abort: true,
+  // WGSL lets a device assume that no value is NaN or ∞.
+  nonFinite: 'unspecified',
+  deterministic: true,
+  maxDim: 1024,
+} as const);
+
+const limits: Limits = { maxDim: capabilities.maxDim, gradients: false };
+
+/** Operations of one millisecond, for choosing among backends of one runtime. */
+const rate = 1e9;
+
+/**
+ * Linear attention and fast weights on the GPU: WGSL written for the request at hand.
+ * @throws AttentionError as `createWebGpuRuntime`
+ */
+export async function createLinearBackend(options: LinearBackendOptions = {}): Promise<LinearBackend> {
+  const { runtime, ...own } = options;
+  return new LinearBackend(runtime ?? (await createWebGpuRuntime(own)), runtime === undefined);
+}
+
+export class LinearBackend implements Backend {
+  readonly contract: typeof contractVersion = contractVersion;
+  readonly name = 'linear';
+  readonly capabilities: Capabilities = capabilities;
+  readonly runtime: WebGpuRuntime;
+  readonly #ownsRuntime: boolean;
+  readonly #kernels = new Set<FastWeightKernel>();
+  #disposed = false;
+
+  /** @internal use {@link createLinearBackend} */
+  constructor(runtime: WebGpuRuntime, ownsRuntime: boolean) {
+    this.runtime = runtime;
+    this.#ownsRuntime = ownsRuntime;
+  }
+
+  assess(request: Request, shape?: CallShape): Assessment {
+    const assessment = assessLinear(request, limits, rate, shape);
+    if (isFastWeights(request)) return assessment;
+    const refusals = assessment.supported ? [] : assessment.refusals;
+    return { supported: false, refusals: [{ stage: 'rule', reason: 'this backend computes fast weights', remedy: 'Say linear attention as fastWeights({ rule: additiveRule(), … }), or use a dense backend.' }, ...refusals] };
+  }
+
+  async prepare(request: AttentionRequest): Promise<AttentionKernel>;
+  async prepare(request: FastWeightRequest): Promise<FastWeightKernel>;
+  async prepare(request: Request): Promise<AttentionKernel | FastWeightKernel> {
+    if (this.#disposed) throw new AttentionError('disposed', 'The linear backend is disposed.', 'Create another.');
+    if (isFastWeights(request)) checkFastWeightRequest(request);
+    else checkRequest(request);
+    const assessment = this.assess(request);
+    if (!assessment.supported) throw unsupported(assessment.refusals);
+    const { plan, refusals } = readRequest(request, limits);
+    if (plan === null || !isFastWeights(request)) throw unsupported(refusals);
+    const kernel = new GpuFastWeightKernel(this.runtime, request, plan, (gone) => this.#kernels.delete(gone));
+    await kernel.compile();
+    this.#kernels.add(kernel);
+    return kernel;
+  }
+
+  async dispose(): Promise<void> {
+    this.#disposed = true;
+    await Promise.all([...this.#kernels].map(async (kernel) => kernel.dispose()));
+    if (this.#ownsRuntime) await this.runtime.dispose();
+  }
+}
