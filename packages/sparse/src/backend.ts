@@ -1,6 +1,6 @@
 import type { Assessment, AttentionKernel, AttentionRequest, Backend, CallShape, Capabilities, FastWeightKernel, FastWeightRequest, Request, Runtime } from '@heed/core';
 import type { Names } from '@heed/core/compute';
-import { AttentionError, contractVersion } from '@heed/core';
+import { AttentionError, contractVersion, isHostTensor } from '@heed/core';
 import { checkNames } from '@heed/core/compute';
 import { SparseKernel } from './kernel.ts';
 import { listingOf, type ListingOptions } from './listing.ts';
@@ -81,7 +81,10 @@ export class SparseBackend implements Backend {
 
   async #attention(request: AttentionRequest): Promise<SparseKernel> {
     const kernel = await this.#dense.prepare(request);
-    return new SparseKernel(kernel, { runtime: this.runtime, name: this.name, listing: listingOf(this.#options) }, (gone) => this.#kernels.delete(gone));
+    const probe = this.runtime.tensor([1], 'f32');
+    const seesPartials = this.capabilities.partial && isHostTensor(probe);
+    this.runtime.release(probe);
+    return new SparseKernel(kernel, { runtime: this.runtime, name: this.name, listing: listingOf(this.#options), seesPartials }, (gone) => this.#kernels.delete(gone));
   }
 }
 

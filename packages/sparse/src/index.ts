@@ -1,5 +1,13 @@
 export { sparse, SparseBackend } from './backend.ts';
 export type { SparseOptions } from './backend.ts';
 export type { ListingOptions } from './listing.ts';
+export { gatherQueries, listRows } from './gather.ts';
+export type { GatheredBlockList, GatherOptions } from './gather.ts';
 export { blocksOfMask } from './patterns/mask.ts';
 export type { PatternPlane } from './patterns/mask.ts';
+export { selectMoba } from './select/moba.ts';
+export type { MobaOptions, MobaRows } from './select/moba.ts';
+export { PooledKeys } from './select/pooled-keys.ts';
+export type { SelectorRows } from './select/rows.ts';
+export { chosenOf } from './select/selection.ts';
+export type { Selection } from './select/selection.ts';

@@ -1,18 +1,22 @@
 import type {
-  AttentionInputs, AttentionKernel, AttentionOutputs, AttentionRequest, CallShape, EnqueueOptions, Explanation, Gradients, MergeClass, OutputGradients, Partial, RunOptions, Runtime,
+  AttentionInputs, AttentionKernel, AttentionOutputs, AttentionRequest, BlockList, CallShape, EnqueueOptions, Explanation, Gradients, MergeClass, OutputGradients, Partial, RunOptions, Runtime,
   Saved, Tensor,
 } from '@heed/core';
-import type { Binder, KeyInputs } from '@heed/core/compute';
-import { AttentionError } from '@heed/core';
+import type { Binder, BoundCall, KeyInputs } from '@heed/core/compute';
+import { AttentionError, encodeInto, isContiguous, isHostTensor, toFloat64 } from '@heed/core';
 import { createBinder } from '@heed/core/compute';
 import { describeList } from './describe.ts';
 import { Lister, type Listing } from './listing.ts';
+import { mergeInto, mergesPlainly } from './merge-rounds.ts';
+import { roundsOf } from './rounds.ts';
 
 /** What a kernel is made of beside the dense one. */
 export interface SparseKernelParts {
   readonly runtime: Runtime;
   readonly name: string;
   readonly listing: Listing;
+  /** The dense backend's partial results are host tensors, or lie in memory that the host sees. */
+  readonly seesPartials: boolean;
 }
 
 /** A dense kernel that is handed the tiles to compute. */
@@ -23,6 +27,7 @@ export class SparseKernel implements AttentionKernel {
   readonly #parts: SparseKernelParts;
   readonly #binder: Binder;
   readonly #lister: Lister;
+  readonly #mergesRounds: boolean;
   readonly #onDispose: (kernel: SparseKernel) => void;
   #disposed = false;
 
@@ -33,6 +38,7 @@ export class SparseKernel implements AttentionKernel {
     this.#parts = parts;
     this.#binder = createBinder(dense.request, { runtime: parts.runtime });
     this.#lister = new Lister(parts.listing);
+    this.#mergesRounds = parts.seesPartials && mergesPlainly(dense.request);
     this.#onDispose = onDispose;
   }
 
@@ -41,7 +47,11 @@ export class SparseKernel implements AttentionKernel {
   }
 
   async run(inputs: AttentionInputs, options?: RunOptions): Promise<AttentionOutputs> {
-    return await this.#dense.run(this.#listed(inputs, options), options);
+    this.#checkOpen();
+    const call = this.#binder.bind(inputs, options);
+    const rounds = this.#mergesRounds && call.blocks !== null ? roundsOf(call.blocks, call) : null;
+    if (rounds !== null) return await this.#runRounds(inputs, rounds, options);
+    return await this.#dense.run(this.#withList(inputs, call), options);
   }
 
   async partial(inputs: AttentionInputs, options?: RunOptions): Promise<Partial> {
@@ -75,10 +85,36 @@ export class SparseKernel implements AttentionKernel {
     this.#onDispose(this);
   }
 
-  /** The inputs with the tiles to compute, where they did not say them. */
+  /** One partial result after another, merged into the first (L13). */
+  async #runRounds(inputs: AttentionInputs, rounds: readonly BlockList[], { into = {}, signal }: RunOptions = {}): Promise<AttentionOutputs> {
+    const { runtime } = this.#parts;
+    const made: Partial[] = [];
+    try {
+      for (const blocks of rounds) {
+        made.push(await this.#dense.partial({ ...inputs, blocks }, signal === undefined ? {} : { signal }));
+        const [first, second] = made;
+        if (first === undefined || second === undefined) continue;
+        mergeInto(first, second);
+        made.pop();
+        releasePartial(runtime, second);
+      }
+      const [merged] = made.splice(0);
+      const logs = merged?.statistics.logSumExp;
+      if (merged === undefined || logs === undefined) throw new RangeError('softmax has partial results with logSumExp');
+      const output = deliver(runtime, merged.accumulator, into.output);
+      return { output, logSumExp: deliver(runtime, logs, into.logSumExp) };
+    } finally {
+      for (const partial of made) releasePartial(runtime, partial);
+    }
+  }
+
   #listed(inputs: AttentionInputs, options?: RunOptions): AttentionInputs {
     this.#checkOpen();
-    const call = this.#binder.bind(inputs, options);
+    return this.#withList(inputs, this.#binder.bind(inputs, options));
+  }
+
+  /** The inputs with the tiles to compute, where they did not say them. */
+  #withList(inputs: AttentionInputs, call: BoundCall): AttentionInputs {
     const list = this.#lister.listOf(call);
     return list === null ? inputs : { ...inputs, blocks: list };
   }
@@ -90,4 +126,18 @@ export class SparseKernel implements AttentionKernel {
   #checkOpen(): void {
     if (this.#disposed) throw new AttentionError('disposed', 'This kernel is disposed.', 'Prepare a new one.');
   }
+}
+
+function releasePartial(runtime: Runtime, { accumulator, statistics }: Partial): void {
+  for (const part of [accumulator, ...Object.values(statistics)]) if (part.runtime === runtime) runtime.release(part);
+}
+
+/** What was made, or what was given with the elements of what was made. */
+function deliver(runtime: Runtime, made: Tensor, given: Tensor | undefined): Tensor {
+  if (given === undefined) return made;
+  if (!isHostTensor(made) || !isHostTensor(given)) throw new AttentionError('foreign-tensor', '`into` lies where the host cannot see it.', 'Pass a tensor of the host or of this runtime.');
+  if (isContiguous(made) && isContiguous(given)) given.view().set(made.view().subarray(0, made.shape.reduce((product, size) => product * size, 1)));
+  else encodeInto(toFloat64(made), given);
+  if (made.runtime === runtime) runtime.release(made);
+  return given;
 }
