@@ -154,7 +154,7 @@ function bindCall({ request, structure, uniforms: defaults, runtime }: Context, 
   const rowShape = [batch, heads, queryRows];
   checkInto(request, options.into, outputShape, rowShape, runtime);
   checkObserved(request, inputs, { batch, heads, queryRows, keyRows: sizes.keyRows });
-  checkLists(inputs, { batch: sequences.length, heads, queryRows: queryLength, keyRows: keyLength }, runtime);
+  checkLists(inputs, { batch: sequences.length, heads, queryRows: queryLength, keyRows: keyLength }, sizes, runtime);
   const call: BoundCall = {
     request,
     inputs,
@@ -216,11 +216,12 @@ function checkHeadOffset(given: unknown): number {
   return checkIntegers('headOffset', [given], null, 0, largestInteger, 'invalid-argument')[0] ?? 0;
 }
 
-function checkLists(inputs: AttentionInputs, sizes: PlaneSizes, runtime: Runtime | undefined): void {
+/** @param rows of the tensors, which edges join even where there are no sequences */
+function checkLists(inputs: AttentionInputs, sizes: PlaneSizes, rows: { readonly queryRows: number; readonly keyRows: number }, runtime: Runtime | undefined): void {
   const { blocks, edges } = inputs;
   if (blocks !== undefined) checkBlockList(blocks, sizes, runtime);
   if (edges === undefined) return;
   if (blocks !== undefined) throw new AttentionError('invalid-argument', 'Both blocks and edges are given.', 'Each says which pairs exist: pass one of them.');
   if (inputs.packed !== undefined) throw new AttentionError('invalid-edges', 'edges came with packed sequences.', 'Leave packed out: the edge list alone keeps the sequences apart.');
-  checkEdgeList(edges, sizes, runtime);
+  checkEdgeList(edges, rows, runtime);
 }

@@ -27,6 +27,7 @@ export const lanes: readonly Lane[] = [
   { script: 'conformance', leavesCounts: true },
   { script: 'conformance-wide', leavesCounts: true },
   { script: 'conformance-single', leavesCounts: true },
+  { script: 'conformance-graph', leavesCounts: true },
   { script: 'conformance-deno', leavesCounts: true },
   { script: 'conformance-bun', leavesCounts: true },
   { script: 'conformance-webgpu', leavesCounts: true },

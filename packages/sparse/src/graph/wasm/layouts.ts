@@ -10,6 +10,8 @@ export interface Layouts {
   readonly sequence: Words;
   /** One for each task: rows first … end − 1 of the heads that share a key head. */
   readonly task: Words;
+  /** One for each head whose rows are looked at. */
+  readonly observation: Words;
   /** One for each run of keys and values to be prepared. */
   readonly packing: Words;
 }
@@ -28,7 +30,7 @@ export function layoutsOf({ variant }: AttentionRequest, plan: Plan): Layouts {
       ...strided('query'), ...strided('key'), ...strided('value'), ...strided('output'),
       'logSumExp', 'logSumExp.batch', 'logSumExp.head', 'logSumExp.row',
       'heads', 'keyHeads', 'group', 'queryRows', 'count', 'denominator', 'keysTransformed', 'keysInPlace', 'valuesInPlace', 'starts', 'edges', 'columns', 'tableRows', 'tasks', 'packings',
-      'scale', 'epsilon', ...plan.observed.map(stageWord),
+      'scale', 'epsilon', 'observed.row', ...plan.observed.map(stageWord),
       ...Object.keys(variant.uniforms).map(uniformWord), ...tables, ...plan.queryTables.map(queryTableRowsWord),
     ]),
     sequence: words([
@@ -36,6 +38,7 @@ export function layoutsOf({ variant }: AttentionRequest, plan: Plan): Layouts {
       ...queryTransforms.map((_, index) => turnWord('query', index)), ...keyTransforms.map((_, index) => turnWord('key', index)),
     ]),
     task: words(['sequence', 'keyHead', 'first', 'end']),
+    observation: words(['sequence', 'head', 'rows', 'rowCount', 'observed', 'mass']),
     packing: words(['sequence', 'keyHead', 'first', 'end']),
   };
 }

@@ -3,7 +3,7 @@ import { instructions, type FunctionBuilder, type FunctionReference, type Local,
 import type { Layouts } from '../layouts.ts';
 import type { Plan } from '../plan.ts';
 
-const { i32 } = instructions;
+const { i32, v128 } = instructions;
 
 /** What every emitter of one module shares. */
 export interface Emission {
@@ -73,4 +73,10 @@ export function rowAddress(f: FunctionBuilder, { layouts }: Pick<Emission, 'layo
   const at = (part: string): Value<'i32'> => word(call, layouts.call.offset(part === '' ? name : `${name}.${part}`));
   const batch = i32.mul(word(sequence, layouts.sequence.offset('tensorBatch')), at('batch'));
   return f.let(`${name}Row`, i32.add(i32.add(at(''), batch), i32.add(i32.mul(head, at('head')), i32.mul(index, at('row')))));
+}
+
+/** Repeats the last of `count` > 0 numbers behind them, so that whole vectors hold nothing that no edge has. */
+export function padStrip(f: FunctionBuilder, strip: Local<'i32'>, count: Local<'i32'>): void {
+  const end = f.let('stripEnd', i32.add(strip, i32.shl(count, 2)));
+  f.do(v128.store(end, v128.load32_splat(i32.sub(end, 4))));
 }

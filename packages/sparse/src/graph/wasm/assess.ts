@@ -1,0 +1,56 @@
+import type { Assessment, CallShape, Capabilities, CostEstimate, Request } from '@heed/core';
+import type { Machine } from '@heed/runtime-wasm';
+import { refusalsOf } from '../request-refusals.ts';
+import { scratchBytes } from './emit/context.ts';
+import { describePlan, planOf, type Plan } from './plan.ts';
+
+/** What this backend can do; `assess` refuses the rest. */
+export const capabilities: Capabilities = Object.freeze({
+  variants: ['attention'],
+  dtypes: ['f32', 'f16', 'bf16'],
+  logSumExp: true,
+  partial: true,
+  blocks: false,
+  edges: true,
+  packed: false,
+  explicitPositions: true,
+  transformKeys: true,
+  observe: ['masked', 'weights'],
+  keyMass: true,
+  gradients: false,
+  storage: ['contiguous'],
+  abort: true,
+  nonFinite: 'exact',
+  deterministic: true,
+  maxDim: 8192,
+} as const);
+
+/** Whether a request can be done, and how; or every reason why not. Pure. */
+export function assess(request: Request, machine: Machine, shape?: CallShape): Assessment {
+  if (request.variant.kind !== 'attention') {
+    return { supported: false, refusals: [{ stage: 'rule', reason: 'fast weights are not rows of weights', remedy: 'Use a backend of fast weights.' }] };
+  }
+  if (!('queryDim' in request)) throw new RangeError('a request for attention has dims');
+  const refusals = refusalsOf(request, capabilities);
+  if (refusals.length > 0) return { supported: false, refusals };
+  const plan = planOf(request, machine);
+  return { supported: true, plan: describePlan(plan)[0] ?? plan.scoring, ...(shape === undefined ? {} : { cost: costOf(plan, shape) }) };
+}
+
+/** Most threads that a guess of memory counts. */
+const guessedThreads = 64;
+
+function costOf(plan: Plan, { batch, heads, keyHeads, queryLength, keyLength, edges = queryLength * keyLength }: CallShape): CostEstimate {
+  const pairs = batch * heads * edges;
+  const rows = batch * heads * queryLength;
+  const gathered = 4 * pairs * (plan.scoreDim + plan.valueDim);
+  const prepared = 4 * batch * keyHeads * keyLength * (plan.scoreFloats + plan.valueFloats);
+  const records = 8 * (queryLength + keyLength) * batch + 16 * (edges / plan.taskEdges + 1) * batch * keyHeads;
+  return {
+    flops: 2 * pairs * (plan.scoreDim + plan.valueDim),
+    bytes: gathered + 4 * rows * (plan.scoreDim + plan.valueDim) + 4 * (edges + queryLength),
+    // The busiest node has at most a row of the list.
+    peakBytes: prepared + records + guessedThreads * scratchBytes(plan, Math.min(edges, keyLength), 0),
+    milliseconds: (gathered / 8e6 + rows / 8000) / 2,
+  };
+}
