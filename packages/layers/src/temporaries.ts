@@ -29,3 +29,13 @@ export async function withTemporaries<T>(runtime: Runtime, work: (temporaries: T
     temporaries.release();
   }
 }
+
+/** The same for work that is enqueued at once. */
+export function withTemporariesNow<T>(runtime: Runtime, work: (temporaries: Temporaries) => T): T {
+  const temporaries = new Temporaries(runtime);
+  try {
+    return work(temporaries);
+  } finally {
+    temporaries.release();
+  }
+}

@@ -3,7 +3,7 @@ import { checkCount } from '../parameters.ts';
 import type { Temporaries } from '../temporaries.ts';
 import type { CachedKeys, CacheRows, KeyValueCache } from './cache.ts';
 import type { PagePool } from './page-pool.ts';
-import { checkRollback, checkRows } from './rows.ts';
+import { checkRollback, checkRows, forEach } from './rows.ts';
 
 export interface PagedCacheOptions {
   readonly pool: PagePool;
@@ -13,6 +13,8 @@ export interface PagedCacheOptions {
   readonly tables?: readonly (readonly number[])[];
   /** Tokens that stand in those pages. Required with `tables`. */
   readonly lengths?: readonly number[];
+  /** Position of the first token. Default 0. */
+  readonly firstPosition?: number | readonly number[];
 }
 
 /**
@@ -21,7 +23,7 @@ export interface PagedCacheOptions {
  *
  * @throws AttentionError `invalid-argument`, `invalid-lengths`, `invalid-pages`
  */
-export function createPagedCache({ pool, tables, lengths, batch = tables?.length ?? 1 }: PagedCacheOptions): PagedCache {
+export function createPagedCache({ pool, tables, lengths, firstPosition = 0, batch = tables?.length ?? 1 }: PagedCacheOptions): PagedCache {
   const given = tables ?? Array.from({ length: checkCount('batch', batch, 0) }, () => []);
   const tokens = lengths ?? given.map(() => 0);
   if (given.length !== batch || tokens.length !== batch) throw new AttentionError('invalid-lengths', `Got ${given.length} tables and ${tokens.length} lengths for ${batch} sequences.`, 'Pass one of each for a sequence.');
@@ -30,13 +32,15 @@ export function createPagedCache({ pool, tables, lengths, batch = tables?.length
     const found = given[sequence]?.length ?? 0;
     if (found !== needed) throw new AttentionError('invalid-pages', `Sequence ${sequence} has ${found} pages for ${length} tokens.`, `Expected ${needed} of ${pool.pageLength} tokens each.`);
   });
+  const positions = forEach(batch, firstPosition, 'firstPosition');
   pool.claim(given.flat());
-  return new PagedCache(pool, given.map((table, sequence) => ({ pages: [...table], length: tokens[sequence] ?? 0 })));
+  return new PagedCache(pool, given.map((table, sequence) => ({ pages: [...table], length: tokens[sequence] ?? 0, firstPosition: positions[sequence] ?? 0 })));
 }
 
 interface Sequence {
   readonly pages: readonly number[];
   readonly length: number;
+  readonly firstPosition: number;
 }
 
 function pagesFor(tokens: number, pageLength: number): number {
@@ -66,7 +70,7 @@ export class PagedCache implements KeyValueCache {
   }
 
   get nextPositions(): readonly number[] {
-    return this.lengths;
+    return this.#sequences.map(({ length, firstPosition }) => firstPosition + length);
   }
 
   /** The block table of each sequence. */
@@ -88,16 +92,16 @@ export class PagedCache implements KeyValueCache {
     this.#sequences.forEach(({ pages }, entry) => indices.set(pages, entry * longest));
     const { key, value, owned } = this.#pool.gather(tensor(indices, [indices.length]), this.batch);
     for (const memory of owned) temporaries.keep(memory);
-    return [{ key, value, keyLengths: this.lengths }];
+    return [{ key, value, keyLengths: this.lengths, keyOffset: this.#sequences.map(({ firstPosition }) => firstPosition) }];
   }
 
   rollback(count: number | readonly number[]): void {
     const counts = checkRollback(this.lengths, count);
-    this.#sequences = this.#sequences.map(({ pages, length }, entry) => {
+    this.#sequences = this.#sequences.map(({ pages, length, firstPosition }, entry) => {
       const left = length - (counts[entry] ?? 0);
       const needed = pagesFor(left, this.#pool.pageLength);
       for (const page of pages.slice(needed)) this.#pool.give(page);
-      return { pages: pages.slice(0, needed), length: left };
+      return { pages: pages.slice(0, needed), length: left, firstPosition };
     });
   }
 
@@ -142,7 +146,7 @@ export class PagedCache implements KeyValueCache {
     if (needed > freePages) throw new AttentionError('cache-full', `The rows need ${needed} pages, and ${freePages} of the pool’s ${this.#pool.pages} are free.`, 'Dispose of caches, pop sequences, or make a larger pool.');
   }
 
-  #extend({ pages, length }: Sequence, count: number, write: (first: number, to: { readonly page: number; readonly row: number; readonly count: number }) => void): Sequence {
+  #extend({ pages, length, firstPosition }: Sequence, count: number, write: (first: number, to: { readonly page: number; readonly row: number; readonly count: number }) => void): Sequence {
     const { pageLength } = this.#pool;
     const table = [...pages];
     for (let done = 0; done < count; ) {
@@ -155,7 +159,7 @@ export class PagedCache implements KeyValueCache {
       write(done, { page, row, count: run });
       done += run;
     }
-    return { pages: table, length: length + count };
+    return { pages: table, length: length + count, firstPosition };
   }
 
   /** The page itself where it is this sequence's alone, else one of its own with the rows so far. */
