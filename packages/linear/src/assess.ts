@@ -2,6 +2,7 @@ import type { Assessment, AttentionRequest, CallShape, CostEstimate, FastWeightR
 import { fastWeightDTypes, requestDTypes, widthOf } from '@heed/core/compute';
 import { fastWeightPlan, pairPlan, type LinearPlan } from './plan.ts';
 import { recognise } from './recognise.ts';
+import { assessTraining } from './test-time-training/assess.ts';
 
 /** What differs between the runtimes that compute plans. */
 export interface Limits {
@@ -43,7 +44,8 @@ function readPairs(request: AttentionRequest, limits: Limits): ReturnType<typeof
   return refusals.length > 0 || read.reading === null ? { plan: null, refusals } : { plan: pairPlan(request, read.reading), refusals: [] };
 }
 
-function commonRefusals(dtypes: Readonly<Record<string, string>>, dims: Readonly<Record<string, number>>, { maxDim }: Limits): Refusal[] {
+/** Refusals of storage types and of widths. */
+export function commonRefusals(dtypes: Readonly<Record<string, string>>, dims: Readonly<Record<string, number>>, { maxDim }: Limits): Refusal[] {
   const refusals: Refusal[] = [];
   for (const [role, dtype] of Object.entries(dtypes)) if (!storages.includes(dtype)) refusals.push({ stage: 'dtype', reason: `${role} is ${dtype}`, remedy: `Use one of ${storages.join(', ')}.` });
   for (const [role, dim] of Object.entries(dims)) if (dim > maxDim) refusals.push({ stage: 'dims', reason: `${role} is ${dim}`, remedy: `Use at most ${maxDim}.` });
@@ -52,6 +54,7 @@ function commonRefusals(dtypes: Readonly<Record<string, string>>, dims: Readonly
 
 /** Whether a request can be done, and how; or every reason why not. Pure. @param rate operations of one millisecond */
 export function assessLinear(request: Request, limits: Limits, rate: number, shape?: CallShape): Assessment {
+  if (isFastWeights(request) && request.variant.rule.kind !== 'recurrent') return assessTraining(request, limits, rate, shape);
   const { plan, refusals } = readRequest(request, limits);
   if (plan === null) return { supported: false, refusals };
   return { supported: true, plan: describePlan(plan)[0] ?? plan.reading, ...(shape === undefined ? {} : { cost: costOf(plan, shape, rate) }) };

@@ -235,3 +235,9 @@ function updateSteps({ optimizer, miniBatch }: GradientRule, { layers, key, last
     ];
   });
 }
+
+/** Multiplications of one token. */
+export function productsOf({ steps, block }: Pick<TrainingPlan, 'steps' | 'block'>): number {
+  const of = (count: Count): number => (count === 'tokens' ? block : count);
+  return steps.reduce((sum, step) => sum + (step.step === 'product' ? of(step.rows) * of(step.columns) * of(step.depth) : step.step === 'when' ? productsOf({ steps: step.steps, block }) * block : 0), 0) / block;
+}

@@ -3,7 +3,10 @@ import { AttentionError, contractVersion } from '@heed/core';
 import { checkFastWeightRequest, checkRequest, unsupported } from '@heed/core/compute';
 import { createWebGpuRuntime, type WebGpuRuntime, type WebGpuRuntimeOptions } from '@heed/runtime-webgpu';
 import { assessLinear, isFastWeights, readRequest, type Limits } from '../assess.ts';
+import { trainingComputation } from '../test-time-training/webgpu/computation.ts';
+import type { Computation } from './computation.ts';
 import { GpuFastWeightKernel } from './kernel.ts';
+import { recurrentComputation } from './recurrent-computation.ts';
 
 export interface LinearBackendOptions extends WebGpuRuntimeOptions {
   /** The runtime to work on, shared with others; the other options are then its own. Default: a new one, which `dispose` closes too. */
@@ -76,12 +79,19 @@ export class LinearBackend implements Backend {
     else checkRequest(request);
     const assessment = this.assess(request);
     if (!assessment.supported) throw unsupported(assessment.refusals);
-    const { plan, refusals } = readRequest(request, limits);
-    if (plan === null || !isFastWeights(request)) throw unsupported(refusals);
-    const kernel = new GpuFastWeightKernel(this.runtime, request, plan, (gone) => this.#kernels.delete(gone));
+    if (!isFastWeights(request)) throw new RangeError('pairwise variants are refused');
+    const kernel = new GpuFastWeightKernel(this.runtime, request, this.#computation(request), (gone) => this.#kernels.delete(gone));
     await kernel.compile();
     this.#kernels.add(kernel);
     return kernel;
+  }
+
+  #computation(request: FastWeightRequest): Computation {
+    const { rule } = request.variant;
+    if (rule.kind === 'gradient') return trainingComputation(this.runtime, request, rule);
+    const { plan, refusals } = readRequest(request, limits);
+    if (plan === null) throw unsupported(refusals);
+    return recurrentComputation(this.runtime, request, plan);
   }
 
   async dispose(): Promise<void> {

@@ -2,34 +2,29 @@ import type { Explanation, FastWeightInputs, FastWeightKernel, FastWeightOutputs
 import { AttentionError } from '@heed/core';
 import { bindFastWeights, checkOptions } from '@heed/core/compute';
 import { Slicer, type WebGpuRuntime } from '@heed/runtime-webgpu';
-import { describePlan } from '../assess.ts';
-import type { LinearPlan } from '../plan.ts';
-import { gpuPlan } from './gpu-plan.ts';
-import { LinearStages, programsOf, type Programs } from './stages.ts';
-import { fastWork } from './work.ts';
+import type { Computation, StartedCall } from './computation.ts';
 
-/** A recurrent rule on the GPU. */
+/** A rule on the GPU, however it is computed. */
 export class GpuFastWeightKernel implements FastWeightKernel {
   readonly request: FastWeightRequest;
   readonly #runtime: WebGpuRuntime;
-  readonly #programs: Programs;
+  readonly #computation: Computation;
   readonly #slicer: Slicer;
   readonly #pending = new Set<Promise<unknown>>();
   readonly #onDispose: (kernel: FastWeightKernel) => void;
   #disposed = false;
 
-  constructor(runtime: WebGpuRuntime, request: FastWeightRequest, plan: LinearPlan, onDispose: (kernel: FastWeightKernel) => void) {
+  constructor(runtime: WebGpuRuntime, request: FastWeightRequest, computation: Computation, onDispose: (kernel: FastWeightKernel) => void) {
     this.request = request;
     this.#runtime = runtime;
-    this.#programs = programsOf(gpuPlan(plan), request.variant);
+    this.#computation = computation;
     this.#slicer = new Slicer(runtime);
     this.#onDispose = onDispose;
   }
 
   /** Compiles what every call needs, without stalling. */
   async compile(): Promise<void> {
-    const { recurrent, queryRows, keyRows } = this.#programs;
-    await Promise.all([recurrent, queryRows, keyRows].map(async (source) => (source === null ? null : this.#runtime.compile(source))));
+    await Promise.all(this.#computation.programs.map(async (source) => this.#runtime.compile(source)));
   }
 
   enqueue(inputs: FastWeightInputs): FastWeightOutputs {
@@ -58,9 +53,8 @@ export class GpuFastWeightKernel implements FastWeightKernel {
 
   explain(): Explanation {
     this.#checkOpen();
-    const { plan, recurrent, queryRows, keyRows } = this.#programs;
-    const programs = [recurrent, queryRows, keyRows].filter((source) => source !== null);
-    return { backend: 'linear', plan: [...describePlan(plan), ...this.#runtime.describe()], alternatives: [], code: Object.fromEntries(programs.map(({ name, code }) => [name, code])) };
+    const { plan, programs } = this.#computation;
+    return { backend: 'linear', plan: [...plan, ...this.#runtime.describe()], alternatives: [], code: Object.fromEntries(programs.map(({ name, code }) => [name, code])) };
   }
 
   async dispose(): Promise<void> {
@@ -73,8 +67,7 @@ export class GpuFastWeightKernel implements FastWeightKernel {
   #start(inputs: FastWeightInputs): Started {
     this.#checkOpen();
     const runtime = this.#runtime;
-    const { plan } = this.#programs;
-    const work = fastWork(plan, bindFastWeights(this.request, inputs, runtime));
+    const call = bindFastWeights(this.request, inputs, runtime);
     const made: Tensor[] = [];
     const tensor = (shape: readonly number[], dtype: Tensor['dtype']): Tensor => {
       const one = runtime.tensor(shape, dtype);
@@ -82,9 +75,9 @@ export class GpuFastWeightKernel implements FastWeightKernel {
       return one;
     };
     try {
-      const output = tensor(work.outputShape, plan.dtypes.output);
-      const state = Object.fromEntries(Object.entries(work.stateShapes).map(([name, shape]) => [name, tensor(shape, 'f32')]));
-      return { stages: new LinearStages(runtime, this.#programs, work, output, state), outputs: { output, state }, made };
+      const output = tensor(call.outputShape, this.#computation.outputDtype);
+      const state = Object.fromEntries(Object.entries(call.stateShapes).map(([name, shape]) => [name, tensor(shape, 'f32')]));
+      return { stages: this.#computation.start(call, output, state), outputs: { output, state }, made };
     } catch (error) {
       releaseQuietly(runtime, made);
       throw error;
@@ -127,9 +120,9 @@ export class GpuFastWeightKernel implements FastWeightKernel {
   }
 }
 
-/** A call whose buffers stand and whose stages wait to be submitted. */
+/** A call that was started, and what it writes. */
 interface Started {
-  readonly stages: LinearStages;
+  readonly stages: StartedCall;
   readonly outputs: FastWeightOutputs;
   /** Output, then the tensors of the state in the order of their names. */
   readonly made: Tensor[];

@@ -54,13 +54,7 @@ export interface Work {
 /** A call of a rule: every token of a sequence writes, then reads. */
 export function fastWork(plan: GpuPlan, call: BoundFastWeights): Work {
   const { inputs, heads, valueHeads, length, sequences, request } = call;
-  const period = plan.positionPeriod;
-  const rows = sequences.flatMap(({ index: batch, tensorBatch, start, length: count, offset }) =>
-    Array.from({ length: count }, (_, index): RowPlace => {
-      const position = offset + index;
-      return { tensorBatch, row: start + index, batch, index, position: period === null ? position : position - period * Math.floor(position / period) };
-    }),
-  );
+  const rows = rowPlaces(call, plan.positionPeriod);
   const names = inputsOfPlan(plan);
   const lanes = sequences.flatMap(({ tensorBatch, start, length: count }) =>
     Array.from({ length: valueHeads }, (_, valueHead): LaneWork => {
@@ -69,7 +63,7 @@ export function fastWork(plan: GpuPlan, call: BoundFastWeights): Work {
       return {
         queryRow: row(heads, head), keyRow: row(heads, head), valueRow: row(valueHeads, valueHead), outputRow: row(valueHeads, valueHead),
         queryCount: count, keyCount: count, shift: 0,
-        inputs: Object.fromEntries(names.map((name) => [name, placeOf(inputs[name], tensorBatch, valueHead, start)])),
+        inputs: Object.fromEntries(names.map((name) => [name, inputPlace(inputs[name], tensorBatch, valueHead, start)])),
       };
     }),
   );
@@ -80,8 +74,18 @@ export function fastWork(plan: GpuPlan, call: BoundFastWeights): Work {
   };
 }
 
+/** Rows of queries, and of keys, of every sequence; positions are taken modulo the period. */
+export function rowPlaces({ sequences }: BoundFastWeights, period: number | null): readonly RowPlace[] {
+  return sequences.flatMap(({ index: batch, tensorBatch, start, length, offset }) =>
+    Array.from({ length }, (_, index): RowPlace => {
+      const position = offset + index;
+      return { tensorBatch, row: start + index, batch, index, position: period === null ? position : position - period * Math.floor(position / period) };
+    }),
+  );
+}
+
 /** In the dense tensor; axes of size 1 repeat. */
-function placeOf(tensor: Tensor | undefined, batch: number, head: number, row: number): InputPlace {
+export function inputPlace(tensor: Tensor | undefined, batch: number, head: number, row: number): InputPlace {
   if (tensor === undefined) return { at: 0, step: 0 };
   const steps = contiguousStrides(tensor.shape).map((stride, axis) => (tensor.shape[axis] === 1 ? 0 : stride));
   const [batchStep = 0, headStep = 0, rowStep = 0] = steps;

@@ -3,6 +3,7 @@ import { AttentionError, bytesPerElement, isHostTensor, tensor, toFloat64, trans
 import type { BoundFastWeights, BoundFastWeightSequence } from '@heed/core/compute';
 import { HostValues } from '@heed/core/compute';
 import { CallMemory, recordsOf, tableStrideWord, tableWord, turnWord, uniformWord, WordRecord, type Phase, type Placed, type Program, type WasmRuntime } from '@heed/runtime-wasm';
+import { productsOf } from '../plan.ts';
 import { kernelNames, rowTables, scalarInputs, trainingLayouts, transformFloats, type TrainingLayouts, type TrainingSource } from './program.ts';
 
 /** A value head of one sequence. */
@@ -53,8 +54,7 @@ export class TrainingCall {
       record.set('end', end);
       return { function: functions[name], tasks: lanes.length, arguments: record.integers.slice(), scratchBytes: transformFloats(this.#source) * 8 };
     };
-    const products = plan.steps.reduce((sum, step) => sum + (step.step === 'product' ? [step.rows, step.columns, step.depth].reduce<number>((product, count) => product * (count === 'tokens' ? plan.block : count), 1) : 0), 0) / plan.block;
-    const pieces = Math.max(1, Math.floor(taskProducts / (products * plan.rule.miniBatch)));
+    const pieces = Math.max(1, Math.floor(taskProducts / (productsOf(plan) * plan.rule.miniBatch)));
     const segment = pieces * plan.rule.miniBatch;
     const phases = [phase('begin', 0, 0)];
     for (let first = 0; first < longest; first += segment) phases.push(phase('advance', first, first + segment));
