@@ -1,9 +1,10 @@
+import { type FileHandle, open } from 'node:fs/promises';
 import { AttentionError, encode, type HostTensor, tensor, toFloat64 } from '@heed/core';
+import { fileSource, openSafetensors, type SafetensorsFile } from '@heed/layers';
 import { type BenchDtype, benchDtypes } from './dtypes.ts';
 import { randomParameters } from './inputs.ts';
 import type { Inputs } from './inputs.ts';
 import { attentionLayer, type AttentionLayer, type Model } from './models.ts';
-import { openSafetensors, type SafetensorsFile } from './safetensors.ts';
 import type { Workload } from './workloads.ts';
 
 /** Query, key and value that somebody recorded, rank 4. */
@@ -19,7 +20,7 @@ export interface Recorded {
  * @throws AttentionError `invalid-file`, `invalid-shape`, `unsupported`
  */
 export async function readRecorded(path: string): Promise<Recorded> {
-  const file = await openSafetensors(path);
+  const file = await openSafetensors(fileSource(await openFile(path)));
   try {
     return { query: await readOne(file, 'query'), key: await readOne(file, 'key'), value: await readOne(file, 'value') };
   } finally {
@@ -27,17 +28,25 @@ export async function readRecorded(path: string): Promise<Recorded> {
   }
 }
 
+async function openFile(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, 'r');
+  } catch (cause) {
+    throw new AttentionError('invalid-file', 'The file cannot be opened.', 'Check the path and its permissions.', { cause });
+  }
+}
+
 async function readOne(file: SafetensorsFile, name: string): Promise<HostTensor> {
-  const entry = file.entries.find((candidate) => candidate.name === name) ?? file.entries.find((candidate) => candidate.name === name.charAt(0));
+  const entry = file.entries.get(name) ?? file.entries.get(name.charAt(0));
   if (entry === undefined) {
-    const names = file.entries.map((candidate) => candidate.name).slice(0, 8).join(', ');
+    const names = [...file.entries.keys()].slice(0, 8).join(', ');
     throw new AttentionError('invalid-file', `The file has no tensor '${name}' or '${name.charAt(0)}'; it has ${names}.`, 'Name its tensors query, key and value.');
   }
   const rank = entry.shape.length;
   if ((rank !== 3 && rank !== 4) || entry.shape.includes(0)) {
     throw new AttentionError('invalid-shape', `'${entry.name}' has shape [${entry.shape.join(', ')}].`, 'Expected [heads, length, dim] or [batch, heads, length, dim], no size 0.');
   }
-  const read = await file.read(entry);
+  const read = await file.read(entry.name);
   return rank === 4 ? read : tensor(read.view(), [1, ...read.shape], { dtype: read.dtype });
 }
 

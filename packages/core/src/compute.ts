@@ -32,7 +32,7 @@ export type { Binder, BinderOptions, BoundCall, BoundKeys, BoundSequence, BoundT
 export { checkBlockList } from './validate/block-list.ts';
 export type { PlaneSizes } from './validate/block-list.ts';
 export { checkEdgeList } from './validate/edge-list.ts';
-export { checkNames } from './validate/names.ts';
+export { checkNames, didYouMean } from './validate/names.ts';
 export type { Names } from './validate/names.ts';
 export { checkOptions } from './validate/options.ts';
 export { checkRequest, requestDTypes } from './validate/request.ts';

@@ -1,10 +1,13 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isAttentionError, toFloat64 } from '@heed/core';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { decodeEntry, headerLength, maxHeaderBytes, openSafetensors, parseHeader, prefixBytes } from '../src/safetensors.ts';
+import { decodeEntry, headerLength, maxHeaderBytes, parseHeader, prefixBytes } from '../../src/weights/safetensors/header.ts';
+import { openSafetensors } from '../../src/weights/safetensors/read.ts';
+import { bytesSource } from '../../src/weights/sources/bytes.ts';
+import { fileSource } from '../../src/weights/sources/file.ts';
 
 const utf8 = new TextEncoder();
 
@@ -35,13 +38,14 @@ const one = { dtype: 'F32', shape: [2], data_offsets: [0, 8] };
 
 describe('a header', () => {
   test('gives its tensors in the order of their bytes', () => {
-    const entries = parseHeader(header({ __metadata__: { format: 'pt' }, late: { dtype: 'F16', shape: [2, 1], data_offsets: [8, 12] }, early: one }), 12);
+    const { entries, metadata } = parseHeader(header({ __metadata__: { format: 'pt' }, late: { dtype: 'F16', shape: [2, 1], data_offsets: [8, 12] }, early: one }), 12);
+    expect([...metadata]).toEqual([['format', 'pt']]);
     expect(entries.map(({ name, begin, end }) => [name, begin, end])).toEqual([['early', 0, 8], ['late', 8, 12]]);
   });
 
   test('may describe nothing, scalars and empty tensors', () => {
-    expect(parseHeader(header({}), 0)).toEqual([]);
-    expect(parseHeader(header({ scalar: { dtype: 'F64', shape: [], data_offsets: [0, 8] }, empty: { dtype: 'F32', shape: [0, 3], data_offsets: [8, 8] } }), 8)).toHaveLength(2);
+    expect(parseHeader(header({}), 0).entries).toEqual([]);
+    expect(parseHeader(header({ scalar: { dtype: 'F64', shape: [], data_offsets: [0, 8] }, empty: { dtype: 'F32', shape: [0, 3], data_offsets: [8, 8] } }), 8).entries).toHaveLength(2);
   });
 
   const refused: readonly (readonly [string, unknown, number])[] = [
@@ -86,7 +90,7 @@ describe('a header', () => {
     fc.assert(
       fc.property(fc.dictionary(fc.string(), fc.oneof(entry, fc.jsonValue())), fc.nat(64), (value, dataBytes) => {
         const code = codeOf(() => {
-          const entries = parseHeader(header(value), dataBytes);
+          const { entries } = parseHeader(header(value), dataBytes);
           expect(entries.reduce((sum, { begin, end }) => sum + end - begin, 0)).toBe(dataBytes);
         });
         expect(['none', 'invalid-file']).toContain(code);
@@ -136,11 +140,9 @@ describe('a file', () => {
   afterAll(() => rm(folder, { recursive: true }));
 
   async function codeOfFile(bytes: Uint8Array): Promise<string> {
-    const path = join(folder, 'file.safetensors');
-    await writeFile(path, bytes);
     try {
-      const opened = await openSafetensors(path);
-      for (const entry of opened.entries) await opened.read(entry);
+      const opened = await openSafetensors(bytesSource(bytes));
+      for (const name of opened.entries.keys()) await opened.read(name);
       await opened.close();
     } catch (error) {
       if (isAttentionError(error)) return error.code;
@@ -154,8 +156,8 @@ describe('a file', () => {
   test('is read tensor by tensor', async () => {
     const path = join(folder, 'good.safetensors');
     await writeFile(path, good);
-    const opened = await openSafetensors(path);
-    const read = await Promise.all(opened.entries.map(async (entry) => [entry.name, [...toFloat64(await opened.read(entry))]]));
+    const opened = await openSafetensors(fileSource(await open(path)));
+    const read = await Promise.all([...opened.entries.keys()].map(async (name) => [name, [...toFloat64(await opened.read(name))]]));
     await opened.close();
     expect(read).toEqual([['a', [1.5, -2]], ['b', [1]]]);
   });
@@ -176,7 +178,20 @@ describe('a file', () => {
     );
   });
 
-  test('that is not there is refused', async () => {
-    await expect(openSafetensors(join(folder, 'absent'))).rejects.toMatchObject({ code: 'invalid-file' });
+  test('that shrinks while it is open is refused where it ends, and can be closed twice', async () => {
+    const path = join(folder, 'shrinking.safetensors');
+    await writeFile(path, good);
+    const opened = await openSafetensors(fileSource(await open(path)));
+    await writeFile(path, good.subarray(0, good.length - 4));
+    await expect(opened.read('b')).rejects.toMatchObject({ code: 'invalid-file' });
+    await opened.close();
+    await opened.close();
+  });
+
+  test('is converted once, to nearest even', async () => {
+    const opened = await openSafetensors(bytesSource(good));
+    const half = await opened.read('a', { dtype: 'f16' });
+    expect([half.dtype, ...half.view()]).toEqual(['f16', 0x3e00, 0xc000]);
+    await expect(opened.read('c')).rejects.toMatchObject({ code: 'invalid-file', message: expect.stringContaining("'c'") as string });
   });
 });

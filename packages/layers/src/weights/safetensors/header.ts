@@ -1,10 +1,4 @@
-/**
- * Reads safetensors files: 8 bytes with the length of a JSON header (little-endian), the header, and one buffer that its tensors
- * tile without gaps (huggingface/safetensors, README "Format"). Every number is checked before it is used, so a broken or hostile
- * file is an error and never a wrong tensor.
- */
-import { type FileHandle, open } from 'node:fs/promises';
-import { AttentionError, bytesPerElement, type DType, elementCount, type HostTensor, tensor } from '@heed/core';
+import { AttentionError, bytesPerElement, elementCount, tensor, type DType, type HostTensor } from '@heed/core';
 
 /** Bytes before the JSON header. */
 export const prefixBytes = 8;
@@ -23,6 +17,14 @@ export interface TensorEntry {
   readonly end: number;
 }
 
+/** What a header says. */
+export interface Header {
+  /** In the order of their bytes. */
+  readonly entries: readonly TensorEntry[];
+  /** The file's own remarks, text by name. */
+  readonly metadata: ReadonlyMap<string, string>;
+}
+
 // Bits of one element. Types without a row in `coreDtypes` are checked and skipped over, but cannot be read.
 const elementBits: ReadonlyMap<string, number> = new Map([
   ...([['BOOL', 8], ['U8', 8], ['I8', 8], ['F8_E5M2', 8], ['F8_E4M3', 8], ['F8_E8M0', 8]] as const),
@@ -30,7 +32,8 @@ const elementBits: ReadonlyMap<string, number> = new Map([
   ...([['U64', 64], ['I64', 64], ['F64', 64], ['C64', 64], ['F4', 4], ['F6_E2M3', 6], ['F6_E3M2', 6]] as const),
 ]);
 
-const coreDtypes: ReadonlyMap<string, DType> = new Map([
+/** Types of the file that heed holds. */
+export const coreDtypes: ReadonlyMap<string, DType> = new Map([
   ['F64', 'f64'],
   ['F32', 'f32'],
   ['F16', 'f16'],
@@ -67,9 +70,11 @@ export function headerLength(prefix: Uint8Array, fileBytes: number): number {
  * @param dataBytes size of the buffer behind it
  * @throws AttentionError `invalid-file`
  */
-export function parseHeader(header: Uint8Array, dataBytes: number): readonly TensorEntry[] {
-  const entries = Object.entries(parseObject(header))
-    .filter(([name, value]) => name !== '__metadata__' || !isMetadata(value))
+export function parseHeader(header: Uint8Array, dataBytes: number): Header {
+  const fields = Object.entries(parseObject(header));
+  const metadata = new Map(fields.filter(([name]) => name === '__metadata__').flatMap(([, value]) => Object.entries(textMap(value))));
+  const entries = fields
+    .filter(([name]) => name !== '__metadata__')
     .map(([name, value]) => parseEntry(name, value))
     .sort((a, b) => a.begin - b.begin || a.end - b.end);
   let position = 0;
@@ -81,7 +86,7 @@ export function parseHeader(header: Uint8Array, dataBytes: number): readonly Ten
     position = entry.end;
   }
   if (position !== dataBytes) throw broken(`Its tensors end at byte ${position} of the buffer, which has ${dataBytes} bytes.`);
-  return entries;
+  return { entries, metadata };
 }
 
 function parseObject(header: Uint8Array): object {
@@ -95,8 +100,8 @@ function parseObject(header: Uint8Array): object {
   return parsed;
 }
 
-function isMetadata(value: unknown): boolean {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value) && Object.values(value).every((text) => typeof text === 'string')) return true;
+function textMap(value: unknown): Readonly<Record<string, string>> {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value) && Object.values(value).every((text) => typeof text === 'string')) return value as Readonly<Record<string, string>>;
   throw broken("Its '__metadata__' is not a map from text to text.");
 }
 
@@ -133,7 +138,7 @@ function shown(value: unknown): string {
   return text.length > 60 ? `${text.slice(0, 60)}…` : text;
 }
 
-function broken(problem: string, cause?: unknown): AttentionError {
+export function broken(problem: string, cause?: unknown): AttentionError {
   return new AttentionError('invalid-file', `Not a safetensors file. ${problem}`, 'Write it again, or check that it was copied whole.', { cause });
 }
 
@@ -165,50 +170,4 @@ export function decodeEntry(entry: TensorEntry, bytes: Uint8Array): HostTensor {
     case 'u8':
       return tensor(new Uint8Array(aligned, 0, length), entry.shape);
   }
-}
-
-/** A checked file. Tensors are read one at a time, so that a large file costs no more memory than what is asked for. */
-export interface SafetensorsFile {
-  readonly entries: readonly TensorEntry[];
-  read(entry: TensorEntry): Promise<HostTensor>;
-  close(): Promise<void>;
-}
-
-/**
- * Opens a file and checks its whole header.
- *
- * @throws AttentionError `invalid-file`, also when the file cannot be opened (see `cause`)
- */
-export async function openSafetensors(path: string): Promise<SafetensorsFile> {
-  let file: FileHandle;
-  try {
-    file = await open(path, 'r');
-  } catch (cause) {
-    throw new AttentionError('invalid-file', 'The file cannot be opened.', 'Check the path and its permissions.', { cause });
-  }
-  try {
-    const { size } = await file.stat();
-    const length = headerLength(await readBytes(file, 0, Math.min(prefixBytes, size)), size);
-    const start = prefixBytes + length;
-    const entries = parseHeader(await readBytes(file, prefixBytes, length), size - start);
-    return {
-      entries,
-      read: async (entry) => decodeEntry(entry, await readBytes(file, start + entry.begin, entry.end - entry.begin)),
-      close: () => file.close(),
-    };
-  } catch (error) {
-    await file.close();
-    throw error;
-  }
-}
-
-async function readBytes(file: FileHandle, position: number, length: number): Promise<Uint8Array> {
-  const bytes = new Uint8Array(length);
-  let done = 0;
-  while (done < length) {
-    const { bytesRead } = await file.read(bytes, done, length - done, position + done);
-    if (bytesRead === 0) throw broken(`It ends at byte ${position + done}; byte ${position + length} was expected.`);
-    done += bytesRead;
-  }
-  return bytes;
 }
