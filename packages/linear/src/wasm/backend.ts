@@ -4,6 +4,7 @@ import { checkFastWeightRequest, checkNames, checkRequest, unsupported, type Nam
 import { createWasmRuntime, type WasmRuntime, type WasmRuntimeOptions } from '@heed/runtime-wasm';
 import { assessLinear, isFastWeights, readRequest, type Limits } from '../assess.ts';
 import { recognise } from '../recognise.ts';
+import { TrainingKernel } from '../test-time-training/wasm/kernel.ts';
 import { LinearKernel } from './kernel.ts';
 import { load, type Loaded } from './loaded.ts';
 import { wasmPlan } from './machine-plan.ts';
@@ -31,7 +32,7 @@ export const capabilities: Capabilities = Object.freeze({
   transformKeys: false,
   observe: [],
   keyMass: false,
-  gradients: false,
+  gradients: true,
   storage: ['contiguous'],
   abort: true,
   nonFinite: 'exact',
@@ -61,7 +62,7 @@ export class LinearWasmBackend implements Backend {
   readonly runtime: WasmRuntime;
   readonly #ownsRuntime: boolean;
   readonly #chunk: number | null;
-  readonly #kernels = new Set<LinearKernel | PairKernel>();
+  readonly #kernels = new Set<FastWeightKernel | AttentionKernel>();
   #disposed = false;
 
   /** @internal use {@link createLinearBackend} */
@@ -87,6 +88,12 @@ export class LinearWasmBackend implements Backend {
       return this.#keep(new PairKernel(this.runtime, request, reading, loaded, (gone) => this.#kernels.delete(gone)));
     }
     checkFastWeightRequest(request);
+    const { rule } = request.variant;
+    if (rule.kind !== 'recurrent') {
+      const assessment = this.assess(request);
+      if (!assessment.supported) throw unsupported(assessment.refusals);
+    }
+    if (rule.kind === 'gradient') return this.#keep(new TrainingKernel(this.runtime, request, rule, (gone) => this.#kernels.delete(gone)));
     return this.#keep(new LinearKernel(this.runtime, request, this.#load(request), (gone) => this.#kernels.delete(gone)));
   }
 
@@ -96,7 +103,7 @@ export class LinearWasmBackend implements Backend {
     return load(this.runtime, wasmPlan(plan, this.runtime.machine, this.#chunk), request.variant);
   }
 
-  #keep<Kernel extends LinearKernel | PairKernel>(kernel: Kernel): Kernel {
+  #keep<Kernel extends FastWeightKernel | AttentionKernel>(kernel: Kernel): Kernel {
     this.#kernels.add(kernel);
     return kernel;
   }
