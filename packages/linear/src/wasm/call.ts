@@ -74,18 +74,24 @@ export class CallWriter {
   }
 
   phases(call: LinearCall, memory: CallMemory, runtime: WasmRuntime, output: HostTensor, state: StateAddresses): Prepared {
-    const plan = this.#plan;
+    const { record, tasks } = this.record(call, memory, runtime, state, runtime.threads);
+    strided(record, 'output', { address: output.view().byteOffset, strides: output.strides }, bytesPerElement[this.#plan.dtypes.output]);
+    return this.#walk(call, record, tasks);
+  }
+
+  /** The call's record without what it writes, and how many tasks each phase has. @param threads that share the columns of few heads; 0: heads stay whole */
+  record(call: LinearCall, memory: CallMemory, runtime: WasmRuntime, state: StateAddresses, threads: number): { readonly record: WordRecord; readonly tasks: number } {
     const record = new Words(this.#layouts.call);
     const values = new HostValues({ uniforms: call.uniforms, tables: call.tables, heads: call.heads, keyHeads: call.keyHeads, headOffset: 0 });
-    this.#tensors(record, call, memory, runtime, output);
+    this.#tensors(record, call, memory, runtime);
     this.#parameters(record, call, memory, values);
     for (const [name, address] of Object.entries({ 'memory.from': state.memoryFrom, memory: state.memory, 'normalizer.from': state.normalizerFrom, normalizer: state.normalizer })) record.set(name, address);
     record.set('sequences', memory.write(this.#sequences(call, memory, values)));
-    const tasks = tasksOf(call, plan, runtime.threads);
+    const tasks = tasksOf(call, this.#plan, threads);
     record.set('tasks', memory.write(recordsOf(this.#layouts.task, tasks, (one, task) => {
       for (const [name, value] of Object.entries(task)) one.set(name, value);
     })));
-    return this.#walk(call, record, tasks.length);
+    return { record, tasks: tasks.length };
   }
 
   /** Keys that all rows read first, then the rows: one phase for each segment, so that threads meet and a call can be stopped in between. */
@@ -111,12 +117,11 @@ export class CallWriter {
     return { phases, microseconds: (tokens * (plan.recall === null ? 6 : 10) * plan.width * plan.valueDim) / 25_000 + tasks };
   }
 
-  #tensors(record: WordRecord, call: LinearCall, memory: CallMemory, runtime: WasmRuntime, output: HostTensor): void {
+  #tensors(record: WordRecord, call: LinearCall, memory: CallMemory, runtime: WasmRuntime): void {
     const { dtypes } = this.#plan;
     strided(record, 'query', memory.place(call.query), bytesPerElement[dtypes.query]);
     strided(record, 'key', memory.place(call.key), bytesPerElement[dtypes.key]);
     strided(record, 'value', memory.place(call.value), bytesPerElement[dtypes.value]);
-    strided(record, 'output', { address: output.view().byteOffset, strides: output.strides }, bytesPerElement[dtypes.output]);
     for (const name of ruleInputs) {
       const given = call.inputs[name];
       if (given === undefined) continue;
@@ -195,7 +200,7 @@ function positionsOf(first: number, rows: number, period: number | null): Int32A
 }
 
 /** Address and byte strides of a tensor, side by side in the record; axes that it lacks have stride 0. */
-function strided(record: WordRecord, name: string, { address, strides }: Pick<Placed, 'address' | 'strides'>, bytes: number): void {
+export function strided(record: WordRecord, name: string, { address, strides }: Pick<Placed, 'address' | 'strides'>, bytes: number): void {
   const at = record.place(name);
   record.integers[at] = address | 0;
   for (let axis = 0; axis < 4; axis += 1) record.integers[at + 1 + axis] = (strides[axis] ?? 0) * bytes;

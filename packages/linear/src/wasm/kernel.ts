@@ -1,9 +1,10 @@
-import type { Explanation, FastWeightInputs, FastWeightKernel, FastWeightOutputs, FastWeightRequest, FastWeightState, Gradients, HostTensor, StopSignal, Tensor } from '@heed/core';
+import type { Explanation, FastWeightInputs, FastWeightKernel, FastWeightOutputs, FastWeightRequest, FastWeightState, Gradients, HostTensor, Saved, StopSignal, Tensor } from '@heed/core';
 import { AttentionError } from '@heed/core';
 import { bindFastWeights, checkOptions, type BoundFastWeights } from '@heed/core/compute';
 import { CallMemory, type Submission, type WasmRuntime } from '@heed/runtime-wasm';
 import { describePlan } from '../assess.ts';
-import { asFloat32, type LinearCall, type StateAddresses } from './call.ts';
+import { linearCall, stateAddresses } from './linear-call.ts';
+import { backward, loadGradients, type LoadedGradients } from './gradients/backward.ts';
 import type { Loaded } from './loaded.ts';
 import type { WasmPlan } from './machine-plan.ts';
 
@@ -14,6 +15,10 @@ export class LinearKernel implements FastWeightKernel {
   readonly #loaded: Loaded;
   readonly #pending = new Set<Submission>();
   readonly #onDispose: (kernel: LinearKernel) => void;
+  readonly #saved = new WeakSet<Saved>();
+  readonly #backward = new Set<Promise<unknown>>();
+  /** Made when the first gradients are asked for. */
+  #gradients: LoadedGradients | undefined;
   #disposed = false;
 
   constructor(runtime: WasmRuntime, request: FastWeightRequest, loaded: Loaded, onDispose: (kernel: LinearKernel) => void) {
@@ -43,8 +48,17 @@ export class LinearKernel implements FastWeightKernel {
     }
   }
 
-  async backward(): Promise<Gradients> {
-    throw new AttentionError('unsupported', 'This kernel computes no gradients.', 'Prepare it with gradients.');
+  async backward(inputs: FastWeightInputs, saved: Saved, outputGradients: { readonly output: Tensor; readonly state?: FastWeightState }): Promise<Gradients<HostTensor>> {
+    const bound = this.#bind(inputs);
+    const names = this.request.gradients ?? [];
+    if (!this.#saved.has(saved)) throw new AttentionError('invalid-argument', 'backward got a `saved` that this kernel did not make.', 'Prepare with { gradients: […] } and hand over the `saved` of its forward call.');
+    const work = backward(this.#runtime, (this.#gradients ??= loadGradients(this.#runtime, this.#loaded.plan, this.request.variant)), bound, outputGradients, names);
+    this.#backward.add(work);
+    try {
+      return await work;
+    } finally {
+      this.#backward.delete(work);
+    }
   }
 
   explain(): Explanation {
@@ -55,7 +69,8 @@ export class LinearKernel implements FastWeightKernel {
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    await Promise.allSettled([...this.#pending].map(async ({ done }) => done));
+    await Promise.allSettled([...[...this.#pending].map(async ({ done }) => done), ...this.#backward]);
+    if (this.#gradients !== undefined) this.#runtime.releaseProgram(this.#gradients.program);
     this.#runtime.releaseProgram(this.#loaded.program);
     this.#onDispose(this);
   }
@@ -86,13 +101,20 @@ export class LinearKernel implements FastWeightKernel {
       const job = signal === undefined ? { phases, microseconds } : { phases, microseconds, signal: signal as AbortSignal };
       const submission = runtime.submit(job, { participate: true, awaited, reads, writes: made });
       this.#track(submission);
-      return { outputs: { output, state }, submission };
+      return { outputs: { output, state, ...(this.request.gradients === undefined ? {} : { saved: this.#newSaved() }) }, submission };
     } catch (error) {
       for (const tensor of made) runtime.release(tensor);
       throw error;
     } finally {
       memory.release();
     }
+  }
+
+  /** The backward pass starts again from the inputs, so what is saved is only this kernel's mark. */
+  #newSaved(): Saved {
+    const saved = Object.freeze({}) as Saved;
+    this.#saved.add(saved);
+    return saved;
   }
 
   #track(submission: Submission): void {
@@ -107,48 +129,4 @@ export class LinearKernel implements FastWeightKernel {
   #checkOpen(): void {
     if (this.#disposed) throw new AttentionError('disposed', 'This kernel or its backend is disposed.', 'Prepare a new kernel.');
   }
-}
-
-/** Where G and z begin: in the state given, as dense float32, or as zeros where they will be kept. */
-function stateAddresses(runtime: WasmRuntime, memory: CallMemory, state: Readonly<Record<string, HostTensor>>, given: FastWeightState | undefined): StateAddresses {
-  const one = (name: string): { readonly from: number; readonly at: number } => {
-    const kept = state[name];
-    if (kept === undefined) return { from: 0, at: 0 };
-    const at = runtime.addressOf(kept);
-    const before = given?.[name];
-    if (before === undefined) {
-      kept.view().fill(0);
-      return { from: at, at };
-    }
-    return { from: memory.place(asDense(runtime, asFloat32(runtime, before))).address, at };
-  };
-  const [memoryPlace, normalizer] = [one('memory'), one('normalizer')];
-  return { memoryFrom: memoryPlace.from, memory: memoryPlace.at, normalizerFrom: normalizer.from, normalizer: normalizer.at };
-}
-
-function asDense(runtime: WasmRuntime, given: Tensor): Tensor {
-  let stride = 1;
-  for (let axis = given.shape.length - 1; axis >= 0; axis -= 1) {
-    if (given.shape[axis] !== 1 && given.strides[axis] !== stride && given.runtime === runtime) return runtime.operations.copy(given);
-    stride *= given.shape[axis] ?? 1;
-  }
-  return given;
-}
-
-function linearCall({ sequences, heads, valueHeads, uniforms, tables, inputs }: BoundFastWeights): LinearCall {
-  const { query, key, value, logDecay, writeStrength, removalKey, removalWeight } = inputs;
-  return {
-    sequences: sequences.map(({ index, tensorBatch, start, length, offset }) => ({
-      index, tensorBatch, queryStart: start, queryRows: length, queryLength: length, keyStart: start, keyLength: length, shift: 0, emptyRows: 0, prefix: 0, queryPosition: offset, keyPosition: offset,
-    })),
-    heads,
-    keyHeads: heads,
-    valueHeads,
-    uniforms,
-    tables,
-    query,
-    key,
-    value,
-    inputs: { ...(logDecay === undefined ? {} : { logDecay }), ...(writeStrength === undefined ? {} : { writeStrength }), ...(removalKey === undefined ? {} : { removalKey }), ...(removalWeight === undefined ? {} : { removalWeight }) },
-  };
 }

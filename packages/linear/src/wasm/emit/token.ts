@@ -1,34 +1,18 @@
 import type { FunctionBuilder, Local, Value } from '@heed/runtime-wasm';
 import { constantF32x4, exp, instructions, multiplyAdd, multiplySubtract, sumOfLanes } from '@heed/runtime-wasm';
 import { forVectors, rowOf, type Callee, type Emission, type Vector } from './context.ts';
+import { tokenForm, type TokenAlgebra, type TokenForm } from './token-form.ts';
 
 const { f32, f32x4, i32, v128 } = instructions;
 
-/**
- * What a token does to the state and what it reads from it, with all steps of the rule, in any order, brought to one form:
- *
- *     p = Gᵀb      G ← d ⊙ G − a pᵀ + c vᵀ      output = Gᵀu − σ p + τ v,   G on the right as it was before the token
- *
- * So one pass over G finds p and Gᵀu, and a second one, over what lies in the nearest cache, writes G.
- */
-interface TokenForm {
-  /** Addresses of the vectors [W] in scratch; null: not there. */
-  readonly recall: Local<'i32'> | null;
-  readonly remove: Local<'i32'> | null;
-  readonly write: Local<'i32'>;
-  readonly read: Local<'i32'>;
-  readonly decay: Local<'i32'> | null;
-  readonly sigma: Local<'f32'> | null;
-  readonly tau: Local<'f32'> | null;
-}
-
-type Address = Local<'i32'> | null;
-type Factor = Local<'f32'> | null;
+type Form = TokenForm<Local<'i32'>, Local<'f32'>>;
 
 /** Vectors of one row of G in registers: one cache line of 64 bytes. */
 const blockVectors = 4;
 
 /**
+ * One pass over G finds p and Gᵀu of the token's form, and a second one, over what lies in the nearest cache, writes G.
+ *
  * token(scratch, index, from, fromRow, to, toRow, columns, normalizerFrom, normalizer): the token in row `index` of scratch. Reads G at `from` and writes it at `to`, which may be the same, rows `fromRow`
  * and `toRow` bytes apart; `columns` is a multiple of 4. The output's row in scratch gets what is read, unscaled. z, where it does not stand in G, is read and written at its own places (0: it does).
  */
@@ -36,7 +20,7 @@ export function emitToken(emission: Emission): Callee {
   const { module, plan, scratch: places } = emission;
   const parameters = { scratch: 'i32', index: 'i32', from: 'i32', fromRow: 'i32', to: 'i32', toRow: 'i32', columns: 'i32', normalizerFrom: 'i32', normalizer: 'i32' } as const;
   return module.function('token', { parameters }, (f, { scratch, index, from, fromRow, to, toRow, columns, normalizerFrom, normalizer }) => {
-    const form = tokenForm(f, emission, scratch, index);
+    const form = tokenForm(plan, forwardAlgebra(f, emission, scratch, index));
     const [value, output] = [places.value, places.output].map((matrix) => f.let('row', rowOf(scratch, matrix, index, plan.valueStride)));
     if (value === undefined || output === undefined) throw new RangeError('two rows meet');
     const column = f.local('column', 'i32');
@@ -66,80 +50,53 @@ export function emitToken(emission: Emission): Callee {
   });
 }
 
-/** The steps of the rule, in their order, as vectors in scratch. */
-function tokenForm(f: FunctionBuilder, { plan, scratch: places }: Emission, scratch: Local<'i32'>, index: Local<'i32'>): TokenForm {
-  const { widthStride, decay: decayAxis } = plan;
-  const lanes = { f, fused: plan.machine.fused };
+/** Code for one token that stands in scratch: vectors are addresses, new ones in the `token` area. */
+function forwardAlgebra(f: FunctionBuilder, { plan, scratch: places }: Emission, scratch: Local<'i32'>, index: Local<'i32'>): TokenAlgebra<Local<'i32'>, Local<'f32'>> {
+  const { widthStride, decay: decayAxis, machine, recall } = plan;
+  const lanes = { f, fused: machine.fused };
   const row = (matrix: number): Local<'i32'> => f.let('tokenRow', rowOf(scratch, matrix, index, widthStride));
   const number = (matrix: number): Value<'i32'> => i32.add(i32.add(scratch, matrix), i32.shl(index, 2));
   let used = 0;
-  const vector = (): Local<'i32'> => f.let('vector', i32.add(scratch, places.token + used++ * widthStride * 4));
-  const each = (target: Local<'i32'>, element: (bytes: Local<'i32'>) => Vector): Local<'i32'> => {
+  const each = (element: (bytes: Local<'i32'>) => Vector): Local<'i32'> => {
+    const target = f.let('vector', i32.add(scratch, places.token + used * widthStride * 4));
+    used += 1;
     forVectors(f, widthStride, (bytes) => {
       f.do(v128.store(i32.add(target, bytes), element(bytes)));
     });
     return target;
   };
   const at = (address: Local<'i32'>, bytes: Local<'i32'>): Vector => v128.load(i32.add(address, bytes));
-  const dot = (x: Local<'i32'>, y: Local<'i32'>): Local<'f32'> => {
-    const sum = f.let('dot', constantF32x4(0));
-    forVectors(f, widthStride, (bytes) => {
-      f.set(sum, multiplyAdd(plan.machine, at(x, bytes), at(y, bytes), sum));
-    });
-    return f.let('product', sumOfLanes(sum));
+  const strength = (): Local<'f32'> => f.let('strength', f32.load(number(places.strength)));
+  const scaled = (x: Local<'i32'>, factor: Local<'f32'>): Local<'i32'> => {
+    const factors = f.let('factors', f32x4.splat(factor));
+    return each((bytes) => f32x4.mul(at(x, bytes), factors));
   };
-  let [decay, recall, remove, write, read]: [Address, Address, Address, Address, Address] = [null, null, null, null, null];
-  // What is removed, as long as nothing decayed it: a delta rule writes it.
-  let fresh: Local<'i32'> | null = null;
-  let [rho, sigma, tau]: [Factor, Factor, Factor] = [null, null, null];
-  const decayed = (x: Local<'i32'>, by: Local<'i32'> | null): Local<'i32'> => (by === null ? x : each(vector(), (bytes) => f32x4.mul(at(x, bytes), at(by, bytes))));
-  for (const step of plan.rule.steps) {
-    switch (step.step) {
-      case 'decay': {
-        const logs = row(places.decay);
-        const factor = decayAxis === 'channel' ? null : f.let('factor', exp(lanes, v128.load32_splat(number(places.decay))));
-        const own: Local<'i32'> = each(vector(), (bytes) => factor ?? exp(lanes, at(logs, bytes)));
-        decay = own;
-        if (remove !== null) remove = decayed(remove, own);
-        fresh = null;
-        if (write !== null) write = decayed(write, own);
-        break;
-      }
-      case 'recall': {
-        const by = row(step.by === 'key' ? places.key : places.recall);
-        if (write !== null) rho = dot(write, by);
-        recall = decayed(by, decay);
-        break;
-      }
-      case 'remove': {
-        const along = plan.recall?.isDelta === true ? row(places.key) : row(places.remove);
-        const strength = plan.recall?.isDelta === true && step.strength === 'writeStrength' ? f.let('strength', v128.load32_splat(number(places.strength))) : null;
-        const own: Local<'i32'> = strength === null ? along : each(vector(), (bytes) => f32x4.mul(at(along, bytes), strength));
-        remove = own;
-        if (plan.recall?.isDelta === true) fresh = own;
-        const weight = rho === null ? null : f.let('weight', f32x4.splat(rho));
-        if (write !== null && weight !== null) {
-          const written: Local<'i32'> = write;
-          write = each(vector(), (bytes) => multiplySubtract(plan.machine, weight, at(own, bytes), at(written, bytes)));
-        }
-        break;
-      }
-      case 'write': {
-        const key = row(places.key);
-        const strength = step.strength === null ? null : f.let('strength', v128.load32_splat(number(places.strength)));
-        write = fresh ?? (strength === null ? key : each(vector(), (bytes) => f32x4.mul(at(key, bytes), strength)));
-        break;
-      }
-      case 'read': {
-        const query = row(places.query);
-        if (remove !== null) sigma = dot(remove, query);
-        if (write !== null) tau = dot(write, query);
-        read = decayed(query, decay);
-      }
-    }
-  }
-  if (write === null || read === null) throw new RangeError('a rule writes and reads');
-  return { decay, recall, remove, write, read, sigma, tau };
+  return {
+    query: () => row(places.query),
+    key: () => row(places.key),
+    decay: () => {
+      const logs = row(places.decay);
+      const factor = decayAxis === 'channel' ? null : f.let('factor', exp(lanes, v128.load32_splat(number(places.decay))));
+      return each((bytes) => factor ?? exp(lanes, at(logs, bytes)));
+    },
+    recall: ({ by }) => row(by === 'key' ? places.key : places.recall),
+    // Where it is not the key, it stands in scratch with its strength.
+    remove: (step) => (recall?.isDelta !== true ? row(places.remove) : step.strength === null ? row(places.key) : scaled(row(places.key), strength())),
+    strength,
+    times: (x, y) => each((bytes) => f32x4.mul(at(x, bytes), at(y, bytes))),
+    scaled,
+    dot: (x, y) => {
+      const sum = f.let('dot', constantF32x4(0));
+      forVectors(f, widthStride, (bytes) => {
+        f.set(sum, multiplyAdd(machine, at(x, bytes), at(y, bytes), sum));
+      });
+      return f.let('product', sumOfLanes(sum));
+    },
+    without: (x, factor, y) => {
+      const factors = f.let('factors', f32x4.splat(factor));
+      return each((bytes) => multiplySubtract(machine, factors, at(y, bytes), at(x, bytes)));
+    },
+  };
 }
 
 interface Block {
@@ -152,7 +109,7 @@ interface Block {
 }
 
 /** A few vectors of columns of G: see {@link TokenForm}. */
-function updateBlock(f: FunctionBuilder, { plan }: Emission, form: TokenForm, vectors: number, at: Block): void {
+function updateBlock(f: FunctionBuilder, { plan }: Emission, form: Form, vectors: number, at: Block): void {
   const { machine, width } = plan;
   const [recalled, read, value] = [f.localArray('recalled', 'v128', vectors), f.localArray('read', 'v128', vectors), f.localArray('value', 'v128', vectors)];
   const [byRecall, byRead, byDecay, byRemove, byWrite] = ['byRecall', 'byRead', 'byDecay', 'byRemove', 'byWrite'].map((name) => f.local(name, 'v128'));
