@@ -1,6 +1,7 @@
 import type { BoundCall, HostBlockList, TileSizes } from '@heed/core/compute';
 import { AttentionError, readsInput, walk } from '@heed/core';
 import { listTiles } from '@heed/core/compute';
+import { splitLongTiles } from './split.ts';
 
 /** When a mask becomes a block list, and of which tiles. */
 export interface ListingOptions {
@@ -40,7 +41,7 @@ export class Lister {
     if (planeTiles(call, this.#listing) < this.#listing.leastTiles) return null;
     const numbers = [...walk(allowed)].some(({ kind }) => kind === 'table') ? null : numbersOf(call);
     if (numbers !== null && this.#last?.numbers === numbers) return this.#last.list;
-    const list = listTiles(call, this.#listing);
+    const list = splitLongTiles(listTiles(call, this.#listing), call.sequences.reduce((most, { queryRows }) => Math.max(most, queryRows), 0));
     if (numbers !== null) this.#last = { numbers, list };
     return list;
   }

@@ -18,9 +18,9 @@ interface Rows {
   readonly value: HostTensor;
 }
 
-function draw(seed: number, { batch = 1, heads = 4, keyHeads = 2, length = 37, keyLength = length } = {}): Rows {
+function draw(seed: number, { batch = 1, heads = 4, keyHeads = 2, length = 37 } = {}): Rows {
   const next = normals(seed);
-  return { query: random(next, [batch, heads, length, dim]), key: random(next, [batch, keyHeads, keyLength, dim]), value: random(next, [batch, keyHeads, keyLength, dim]) };
+  return { query: random(next, [batch, heads, length, dim]), key: random(next, [batch, keyHeads, length, dim]), value: random(next, [batch, keyHeads, length, dim]) };
 }
 
 /** The gate of the paper in float64: q · mean of the block's keys, own block +∞, later blocks −∞, the `count` largest, lower index on ties. */
