@@ -89,7 +89,9 @@ async function findGpu(): Promise<GPU> {
   const here = typeof navigator === 'undefined' ? undefined : (navigator as { readonly gpu?: GPU }).gpu;
   if (here !== undefined) return here;
   try {
-    const { create } = await import('webgpu');
+    // Not a literal: bundlers for the browser would look for a package that only Node needs.
+    const name = 'webgpu';
+    const { create } = (await import(/* @vite-ignore */ /* webpackIgnore: true */ name)) as typeof import('webgpu');
     return create([]);
   } catch (cause) {
     throw new AttentionError('unsupported', 'There is no WebGPU here.', 'Use a browser that has it, or in Node install the package webgpu beside this one.', { cause });

@@ -1,6 +1,7 @@
 import { runSuite } from '@heed/conformance';
 import { createCpuBackend, type CpuBackend } from '@heed/cpu';
-import type { PageFinding, Question, Verdict } from './verdict.ts';
+import { answerWith, evalIsRefused, expect, violationsOfPolicy } from './page.ts';
+import type { CpuQuestion, Verdict } from './verdict.ts';
 
 /**
  * Judges the CPU backend where it is loaded, under a Content-Security-Policy that allows WebAssembly and no eval, and sends the verdict to where the page
@@ -11,30 +12,14 @@ import type { PageFinding, Question, Verdict } from './verdict.ts';
 const threads = 2;
 
 const parameters = new URLSearchParams(location.search);
-const question: Question = {
+const question: CpuQuestion = {
   isolated: parameters.get('isolated') === 'true',
   vectors: parameters.get('vectors') === 'wide' ? 'wide' : 'portable',
   packed: parameters.get('packed') === 'true',
   examples: Number(parameters.get('examples')),
 };
 
-const violations: string[] = [];
-document.addEventListener('securitypolicyviolation', ({ violatedDirective, sourceFile, lineNumber }) => {
-  violations.push(`${violatedDirective} at ${sourceFile}:${lineNumber}`);
-});
-
-function expect(check: string, holds: boolean, problem: string): PageFinding {
-  return { check, problems: holds ? [] : [problem] };
-}
-
-function evalIsRefused(): boolean {
-  try {
-    Reflect.construct(Function, ['return 1']);
-    return false;
-  } catch {
-    return true;
-  }
-}
+const violations = violationsOfPolicy();
 
 /** On a busy machine the compiler that packs may need more than the 40 ms of one try. */
 async function create(): Promise<CpuBackend> {
@@ -77,8 +62,4 @@ async function judge(): Promise<Verdict> {
   return { report, description: described.description, findings: [...findings, ...described.findings, policy] };
 }
 
-const answer = await judge().then(
-  (verdict) => ({ path: 'verdict', body: JSON.stringify(verdict) }),
-  (error: unknown) => ({ path: 'failure', body: error instanceof Error ? (error.stack ?? error.message) : String(error) }),
-);
-await fetch(`/${answer.path}`, { method: 'POST', body: answer.body });
+await answerWith(judge);

@@ -18,8 +18,13 @@ export interface Verdict {
 export interface Question {
   /** The page must be cross-origin isolated, or must not be. */
   readonly isolated: boolean;
+  /** How many examples besides the laws. */
+  readonly examples: number;
+}
+
+/** What the page of the CPU backend is asked. */
+export interface CpuQuestion extends Question {
   readonly vectors: 'portable' | 'wide';
   /** Vectors must be packed: V8 packs on x64. */
   readonly packed: boolean;
-  readonly examples: number;
 }

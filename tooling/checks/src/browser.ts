@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Page } from 'playwright-core';
 import { build as bundleWithVite } from 'vite';
-import type { Question, Verdict } from '../pages/verdict.ts';
+import type { CpuQuestion, Question, Verdict } from '../pages/verdict.ts';
 import { launchChromium } from './chromium.ts';
 import { writeCounts } from './counts.ts';
 import { servePage } from './page-server.ts';
@@ -14,25 +14,36 @@ import { servePage } from './page-server.ts';
  *
  *     node browser.ts <page>      judges what `pages/<page>.html` and `pages/<page>.ts` make
  *
- * Three times: cross-origin isolated, with worker threads, from Vite's bundle; isolated with wide vectors, from esbuild's; and not isolated, where one
- * thread computes. Few examples: a browser differs in how threads and WebAssembly work, not in arithmetic.
+ * Few examples: a browser differs in how threads, WebAssembly and devices work, not in arithmetic.
  */
 
-interface Visit extends Question {
+interface Visit {
+  readonly what: string;
   readonly bundler: 'Vite' | 'esbuild';
   readonly switches: readonly string[];
+  readonly question: Question | CpuQuestion;
 }
 
-/** The flag of wide vectors has two names, of new and of earlier versions; the other one is ignored. */
-const visits: readonly Visit[] = [
-  { bundler: 'Vite', isolated: true, vectors: 'portable', packed: false, examples: 10, switches: [] },
-  { bundler: 'esbuild', isolated: true, vectors: 'wide', packed: process.arch === 'x64', examples: 10, switches: ['--js-flags=--wasm-revectorize,--experimental-wasm-revectorize'] },
-  { bundler: 'Vite', isolated: false, vectors: 'portable', packed: false, examples: 10, switches: [] },
-];
+/**
+ * The visits of each page. cpu: cross-origin isolated, with worker threads; isolated with wide vectors; and not isolated, where one thread computes.
+ * webgpu: on the software device that Chromium brings, which gives the same results on every machine.
+ */
+const visits: Readonly<Record<string, readonly Visit[]>> = {
+  cpu: [
+    { what: 'isolated, portable', bundler: 'Vite', switches: [], question: { isolated: true, vectors: 'portable', packed: false, examples: 10 } },
+    // The flag has two names, of new and of earlier versions; the other one is ignored.
+    { what: 'isolated, wide', bundler: 'esbuild', switches: ['--js-flags=--wasm-revectorize,--experimental-wasm-revectorize'], question: { isolated: true, vectors: 'wide', packed: process.arch === 'x64', examples: 10 } },
+    { what: 'not isolated, portable', bundler: 'Vite', switches: [], question: { isolated: false, vectors: 'portable', packed: false, examples: 10 } },
+  ],
+  webgpu: [{ what: 'SwiftShader', bundler: 'Vite', switches: ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'], question: { isolated: true, examples: 5 } }],
+};
 
-const patience = 120_000;
+const patience = 300_000;
 const pages = join(import.meta.dirname, '../pages');
 const [page = ''] = process.argv.slice(2);
+const own = visits[page];
+if (own === undefined) throw new Error(`There is no page '${page}'; expected one of ${Object.keys(visits).join(', ')}.`);
+const bundlers = new Set(own.map(({ bundler }) => bundler));
 const folder = process.cwd();
 
 /** Vite finds the worker in the runtime's own code. */
@@ -48,7 +59,7 @@ async function throughVite(outDir: string): Promise<void> {
 /** esbuild leaves the worker's address as it is, so the worker is an entry of its own, beside the program. */
 async function throughEsbuild(outdir: string): Promise<void> {
   await bundleWithEsbuild({
-    entryPoints: { [page]: join(pages, `${page}.ts`), worker: '@heed/runtime-wasm/worker' },
+    entryPoints: { [page]: join(pages, `${page}.ts`), ...(page === 'cpu' ? { worker: '@heed/runtime-wasm/worker' } : {}) },
     outdir,
     absWorkingDir: pages,
     bundle: true,
@@ -103,9 +114,9 @@ const bundles = mkdtempSync(join(tmpdir(), 'heed-page-'));
 const place = (bundler: Visit['bundler']): string => join(bundles, bundler);
 const total = { passed: 0, failed: 0 };
 try {
-  await Promise.all([throughVite(place('Vite')), throughEsbuild(place('esbuild'))]);
-  for (const { bundler, switches, ...question } of visits) {
-    const what = `Chromium, ${question.isolated ? 'isolated' : 'not isolated'}, ${question.vectors}, through ${bundler}`;
+  await Promise.all([...bundlers].map(async (bundler) => (bundler === 'Vite' ? throughVite : throughEsbuild)(place(bundler))));
+  for (const { what: setting, bundler, switches, question } of own) {
+    const what = `Chromium, ${setting}, through ${bundler}`;
     const started = performance.now();
     try {
       const { passed, failed } = tell(what, await visit(place(bundler), switches, question), (performance.now() - started) / 1000);

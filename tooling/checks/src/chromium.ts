@@ -30,6 +30,14 @@ function findChromium(): Pick<LaunchOptions, 'executablePath' | 'channel'> | und
   return process.platform === 'linux' ? undefined : { channel: 'chrome' };
 }
 
+/** Path and version of the Chromium that lanes start; null where there is none yet, or it is not found by its path. */
+export function chromiumIdentity(): string | null {
+  const path = findChromium()?.executablePath;
+  if (path === undefined) return null;
+  const { status, stdout } = spawnSync(path, ['--version'], { encoding: 'utf8' });
+  return status === 0 ? `${path} ${stdout.trim()}` : null;
+}
+
 function installChromium(): Pick<LaunchOptions, 'executablePath'> {
   if (process.getuid?.() === 0 && spawnSync('apt-get', ['--version']).status === 0) {
     console.log(`No Chromium here: ${installation}`);

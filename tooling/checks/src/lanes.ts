@@ -31,6 +31,8 @@ export const lanes: readonly Lane[] = [
   { script: 'conformance-deno', leavesCounts: true },
   { script: 'conformance-bun', leavesCounts: true },
   { script: 'conformance-webgpu', leavesCounts: true },
+  // Unit tests that need a GPU, or SwiftShader.
+  { script: 'device', leavesCounts: true },
   { script: 'browser', leavesCounts: true },
   { script: 'mutants', leavesCounts: true },
   { script: 'shutdown', leavesCounts: true, alone: true },

@@ -1,8 +1,11 @@
 import { mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { spawnSync } from 'node:child_process';
+import { createHash, randomUUID } from 'node:crypto';
+import { chromiumIdentity } from './chromium.ts';
 import { readCounts, type Counts } from './counts.ts';
 import { lanes, type Lane } from './lanes.ts';
+import { adapterIdentity } from './webgpu-adapter.ts';
 import { root, workspacePackages } from './workspace.ts';
 
 /**
@@ -54,7 +57,10 @@ function noteOf(task: Task | undefined): string {
 const started = performance.now();
 const packages = workspacePackages();
 for (const { folder } of packages) rmSync(join(folder, '.results'), { recursive: true, force: true });
-const environment: Readonly<Record<string, string>> = process.argv.includes('--full') ? { HEED_EXAMPLES: 'all' } : {};
+/** What lanes in browsers and on GPUs depend on beside the sources: their results are kept as long as it stays. */
+const identities = [chromiumIdentity(), adapterIdentity()];
+const devices = createHash('sha256').update(identities.map((identity) => identity ?? randomUUID()).join('\n')).digest('hex');
+const environment: Readonly<Record<string, string>> = { HEED_DEVICES: devices, ...(process.argv.includes('--full') ? { HEED_EXAMPLES: 'all' } : {}) };
 const scripts = (alone: boolean): readonly string[] => lanes.filter((lane) => (lane.alone ?? false) === alone).map(({ script }) => script);
 const runs = [runTurbo(scripts(false), '100%', environment), runTurbo(scripts(true), '1', environment)];
 const tasks = runs.flatMap((run) => run.tasks);

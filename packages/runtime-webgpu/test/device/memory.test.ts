@@ -1,6 +1,6 @@
 import { tensor } from '@heed/core';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { createWebGpuRuntime, type WebGpuRuntime } from '../src/index.ts';
+import { createWebGpuRuntime, type WebGpuRuntime } from '../../src/index.ts';
 import { codeOf } from './code-of.ts';
 
 const maximumBytes = 64 * 1024;

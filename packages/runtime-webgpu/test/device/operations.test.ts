@@ -1,7 +1,7 @@
 import { elementCount, tensor, toFloat64, write, type HostTensor, type Operations, type Runtime, type Tensor } from '@heed/core';
 import { createReferenceBackend } from '@heed/core/reference';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createWebGpuRuntime, type WebGpuRuntime } from '../src/index.ts';
+import { createWebGpuRuntime, type WebGpuRuntime } from '../../src/index.ts';
 
 /** Numbers between −1 and 1 that repeat in no short pattern. */
 function draw(shape: readonly number[], seed = 1): HostTensor {

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createWebGpuRuntime, type ProgramSource, type WebGpuRuntime } from '../src/index.ts';
+import { createWebGpuRuntime, type ProgramSource, type WebGpuRuntime } from '../../src/index.ts';
 import { codeOf, codeOfPromise } from './code-of.ts';
 
 const adding = (term: string): ProgramSource => ({

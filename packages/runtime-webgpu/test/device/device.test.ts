@@ -1,7 +1,7 @@
 import { AttentionError, tensor, type HostTensor } from '@heed/core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { create } from 'webgpu';
-import { createWebGpuRuntime, type WebGpuRuntime } from '../src/index.ts';
+import { createWebGpuRuntime, type WebGpuRuntime } from '../../src/index.ts';
 
 const usage = { storage: 0x80, copySource: 0x4, copyTarget: 0x8 } as const;
 

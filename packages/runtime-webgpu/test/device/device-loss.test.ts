@@ -1,7 +1,7 @@
 import { tensor } from '@heed/core';
 import { expect, test } from 'vitest';
 import { create } from 'webgpu';
-import { createWebGpuRuntime, type ProgramSource } from '../src/index.ts';
+import { createWebGpuRuntime, type ProgramSource } from '../../src/index.ts';
 import { codeOf, codeOfPromise } from './code-of.ts';
 
 const host = tensor(Float32Array.from({ length: 64 * 64 }, (_, index) => Math.cos(index)), [1, 64, 64]);
