@@ -1,10 +1,11 @@
 import type { Assessment, AttentionKernel, AttentionRequest, Backend, CallShape, Capabilities, FastWeightKernel, FastWeightRequest, Request } from '@heed/core';
 import { AttentionError, contractVersion } from '@heed/core';
-import { checkNames, checkRequest, unsupported, type Names } from '@heed/core/compute';
+import { checkNames, unsupported, type Names } from '@heed/core/compute';
 import { createWasmRuntime, type Program, type WasmRuntime, type WasmRuntimeOptions } from '@heed/runtime-wasm';
 import { assess, capabilities } from './assess.ts';
 import type { CallWriter } from './call.ts';
 import { CpuKernel } from './kernel.ts';
+import { Preparations } from './preparation.ts';
 
 export interface CpuBackendOptions extends Pick<WasmRuntimeOptions, 'threads' | 'vectors'> {
   /** The runtime to work on, shared with others; `threads` and `vectors` are then its own. Default: a new one, which `dispose` closes too. */
@@ -31,11 +32,13 @@ export class CpuBackend implements Backend {
   readonly #ownsRuntime: boolean;
   readonly #kernels = new Set<CpuKernel>();
   readonly #writers = new WeakMap<Program, CallWriter>();
+  readonly #preparations: Preparations;
   #disposed = false;
 
   /** @internal use {@link createCpuBackend} */
   constructor(runtime: WasmRuntime, ownsRuntime: boolean) {
     this.runtime = runtime;
+    this.#preparations = new Preparations(runtime);
     this.#ownsRuntime = ownsRuntime;
   }
 
@@ -47,10 +50,11 @@ export class CpuBackend implements Backend {
   async prepare(request: FastWeightRequest): Promise<FastWeightKernel>;
   async prepare(request: Request): Promise<AttentionKernel | FastWeightKernel> {
     if (this.#disposed) throw new AttentionError('disposed', 'The cpu backend is disposed.', 'Create another.');
-    if (!isFastWeights(request)) checkRequest(request);
-    const assessment = this.assess(request);
-    if (!assessment.supported || isFastWeights(request)) throw unsupported(assessment.supported ? [] : assessment.refusals);
-    const kernel = new CpuKernel(this.runtime, request, this.#writers, (gone) => this.#kernels.delete(gone));
+    if (isFastWeights(request)) {
+      const assessment = this.assess(request);
+      throw unsupported(assessment.supported ? [] : assessment.refusals);
+    }
+    const kernel = new CpuKernel(this.runtime, request, this.#preparations.of(request), this.#writers, (gone) => this.#kernels.delete(gone));
     this.#kernels.add(kernel);
     return kernel;
   }

@@ -1,7 +1,7 @@
 import type { AttentionInputs, AttentionKernel, AttentionOutputs, AttentionRequest, CallShape, EnqueueOptions, Explanation, Gradients, HostTensor, MergeClass, ObservedStage, Partial, RunOptions, StopSignal, Tensor } from '@heed/core';
 import type { Binder, BoundCall, KeyInputs } from '@heed/core/compute';
 import { AttentionError, isHostTensor } from '@heed/core';
-import { classifyTiles, countTiles, createBinder, mergeClassOf, observedShapeOf, partialRequestOf } from '@heed/core/compute';
+import { classifyTiles, countTiles, mergeClassOf, observedShapeOf, partialRequestOf } from '@heed/core/compute';
 import type { Program, Submission, WasmRuntime } from '@heed/runtime-wasm';
 import { CallMemory } from '@heed/runtime-wasm';
 import { assess, describePlan } from './assess.ts';
@@ -11,7 +11,8 @@ import { layoutsOf } from './layouts.ts';
 import { fillUnseen, observationChains } from './observation.ts';
 import { RecordCache } from './record-cache.ts';
 import { partsOfCall } from './schedule.ts';
-import { observingPlanOf, partialPlanOf, planOf, type Plan } from './plan.ts';
+import { partialPlanOf, type Plan } from './plan.ts';
+import type { Preparation } from './preparation.ts';
 
 /** A compiled request on the WebAssembly runtime: bind → classify tiles → write records → run phases on the pool. */
 export class CpuKernel implements AttentionKernel {
@@ -31,16 +32,15 @@ export class CpuKernel implements AttentionKernel {
   #disposed = false;
 
   /** @param writers of all kernels of the backend: equal programs read equal records */
-  constructor(runtime: WasmRuntime, request: AttentionRequest, writers: WeakMap<Program, CallWriter>, onDispose: (kernel: CpuKernel) => void) {
+  constructor(runtime: WasmRuntime, request: AttentionRequest, { binder, plan, observing, mergeClass }: Preparation, writers: WeakMap<Program, CallWriter>, onDispose: (kernel: CpuKernel) => void) {
     this.request = request;
-    this.mergeClass = mergeClassOf(request.variant).mergeClass;
+    this.mergeClass = mergeClass;
     this.#runtime = runtime;
-    this.#binder = createBinder(request, { runtime });
+    this.#binder = binder;
     this.#writers = writers;
     this.#onDispose = onDispose;
     this.#records = new RecordCache(runtime, request);
-    this.#main = this.#load(request, planOf(request, runtime.machine));
-    const observing = observingPlanOf(request, runtime.machine);
+    this.#main = this.#load(request, plan);
     this.#observing = observing === null ? null : this.#load(request, observing);
   }
 

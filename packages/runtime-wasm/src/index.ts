@@ -1,7 +1,8 @@
 export { disassemble } from './emit/disassemble.ts';
 export { EmitError } from './emit/emit-error.ts';
 export { FunctionBuilder } from './emit/function.ts';
-export type { CountedLoop, Label } from './emit/function.ts';
+export type { CountedLoop } from './emit/function.ts';
+export type { Label } from './emit/type-stack.ts';
 export { call, constantF32x4, constantF64x2, constantI32x4, constantI64x2, instructions, lanesI32x4, select, tee } from './emit/instruction.ts';
 export type {
   Call,

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { EmitError } from '../src/emit/emit-error.ts';
-import { FunctionBuilder, type Label } from '../src/emit/function.ts';
+import { FunctionBuilder } from '../src/emit/function.ts';
+import type { Label } from '../src/emit/type-stack.ts';
 import { call, constantF32x4, constantI32x4, instructions, lanesI32x4, select, tee, type Instruction } from '../src/emit/instruction.ts';
 import { ModuleBuilder } from '../src/emit/module.ts';
 import { instantiate } from './harness.ts';

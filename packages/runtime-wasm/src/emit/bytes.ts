@@ -14,9 +14,12 @@ export class ByteWriter {
   }
 
   bytes(values: ArrayLike<number>): void {
-    this.#reserve(values.length);
-    this.#bytes.set(values, this.#length);
-    this.#length += values.length;
+    const count = values.length;
+    this.#reserve(count);
+    // Opcodes are one to three bytes, for which a loop is faster than a copy.
+    if (count < 8) for (let index = 0; index < count; index += 1) this.#bytes[this.#length + index] = values[index] ?? 0;
+    else this.#bytes.set(values, this.#length);
+    this.#length += count;
   }
 
   /** Unsigned LEB128, below 2³². */

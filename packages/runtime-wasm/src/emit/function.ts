@@ -1,26 +1,12 @@
 /** Builds one WebAssembly function: named locals, structured control, and a type stack that is checked while emitting. */
 import { ByteWriter } from './bytes.ts';
-import { EmitError } from './emit-error.ts';
+import type { EmitError } from './emit-error.ts';
 import { writeImmediates } from './immediates.ts';
 import { instructions } from './instruction.ts';
-import type { FunctionReference, Immediates, Local, Operand, Value } from './instruction.ts';
+import type { FunctionReference, Immediates, Instruction, Local, Operand, Value } from './instruction.ts';
 import { opcode, valueTypeCodes } from './opcodes.ts';
 import type { Opcode, OpcodeName, ValueType } from './opcodes.ts';
-
-/** The target of a branch: the end of a block, the start of a loop. */
-export interface Label {
-  readonly kind: 'label';
-  readonly name: string;
-}
-
-interface Frame {
-  readonly kind: 'function' | 'block' | 'loop' | 'if' | 'else';
-  readonly label: Label;
-  /** Height of the type stack where the frame began. */
-  readonly height: number;
-  /** After a branch that is always taken, operands may be missing. */
-  unreachable: boolean;
-}
+import { list, TypeStack, type Label } from './type-stack.ts';
 
 export interface CountedLoop {
   readonly from?: Operand<'i32'>;
@@ -46,12 +32,12 @@ export class FunctionBuilder {
   readonly results: readonly ValueType[];
   readonly #parameterCount: number;
   readonly #locals: Local[] = [];
-  readonly #localNames = new Set<string>();
+  /** Locals of each name that was asked for. */
+  readonly #localNames = new Map<string, number>();
   readonly #labelNames: string[] = [];
   readonly #comments: { readonly position: number; readonly text: string }[] = [];
   readonly #code = new ByteWriter();
-  readonly #stack: ValueType[] = [];
-  readonly #frames: Frame[] = [];
+  readonly #stack: TypeStack;
   /** Vector constants made where the function begins, by their bytes; null where each is made where it stands. */
   readonly #constants: Map<string, PooledConstant> | null;
 
@@ -61,7 +47,7 @@ export class FunctionBuilder {
     this.results = results;
     this.#parameterCount = parameters.length;
     for (const [parameter, type] of parameters) this.local(parameter, type);
-    this.#frames.push({ kind: 'function', label: { kind: 'label', name }, height: 0, unreachable: false });
+    this.#stack = new TypeStack(name);
   }
 
   /** Parameters in order; the first locals of the function. */
@@ -72,8 +58,13 @@ export class FunctionBuilder {
   /** A new variable, zero at first. A name that is taken gets a number behind it. */
   local<Type extends ValueType>(name: string, type: Type): Local<Type> {
     let unique = name;
-    for (let suffix = 2; this.#localNames.has(unique); suffix += 1) unique = `${name}.${suffix}`;
-    this.#localNames.add(unique);
+    let count = this.#localNames.get(name) ?? 0;
+    while (this.#localNames.has(unique)) {
+      count += 1;
+      unique = `${name}.${count}`;
+    }
+    this.#localNames.set(name, Math.max(1, count));
+    if (unique !== name) this.#localNames.set(unique, 1);
     const local: Local<Type> = { kind: 'local', type, name: unique, index: this.#locals.length, owner: this };
     this.#locals.push(local);
     return local;
@@ -94,15 +85,15 @@ export class FunctionBuilder {
 
   set<Type extends ValueType>(local: Local<Type>, value: Operand<Type>): void {
     this.#push(value, local.type);
-    this.#expect('local.set', [local.type], ` $${local.name}`);
+    this.#stack.expect('local.set', [local.type], ` $${local.name}`);
     this.#localAccess('local.set', local);
   }
 
   /** An instruction for its effect: a store, an atomic, a call. Its result, if any, is dropped. */
   do(value: Exclude<Value, Local>): void {
-    const before = this.#stack.length;
+    const before = this.#stack.height;
     this.push(value);
-    if (this.#stack.length > before) this.op('drop');
+    if (this.#stack.height > before) this.op('drop');
   }
 
   /** Writes values onto the stack, in order. */
@@ -114,18 +105,13 @@ export class FunctionBuilder {
   op(name: OpcodeName, immediates: Immediates = {}): void {
     const row = opcode(name);
     if (name === 'drop') {
-      const frame = this.#frame();
-      if (this.#stack.length <= frame.height && !frame.unreachable) throw this.#error('drop: the stack is empty');
-      if (this.#stack.length > frame.height) this.#stack.pop();
-    } else if (row.contextual || row.immediate === 'block' || name === 'else' || name === 'end') {
-      throw this.#error(`${name} has its own method on the function builder`);
-    } else {
-      this.#expect(name, row.operands);
-      this.#stack.push(...row.results);
+      this.#stack.drop();
+      this.#code.bytes(row.bytes);
+      return;
     }
-    this.#code.bytes(row.bytes);
-    this.#immediates(row, immediates);
-    if (name === 'unreachable') this.#markUnreachable();
+    if (row.contextual || row.immediate === 'block' || name === 'else' || name === 'end') throw this.#error(`${name} has its own method on the function builder`);
+    this.#plain(row, immediates);
+    if (name === 'unreachable') this.#stack.markUnreachable();
   }
 
   /** `label` ends the block: branching to it leaves. */
@@ -140,14 +126,11 @@ export class FunctionBuilder {
 
   if(condition: Operand<'i32'>, then: (label: Label) => void, otherwise?: (label: Label) => void): void {
     this.#push(condition, 'i32');
-    this.#expect('if', ['i32']);
+    this.#stack.expect('if', ['i32']);
     const label = this.#open('if', 'if');
     then(label);
     if (otherwise !== undefined) {
-      this.#checkFrameEnd();
-      const frame = this.#frames.pop();
-      if (frame === undefined) throw this.#error('else without if');
-      this.#frames.push({ kind: 'else', label, height: frame.height, unreachable: false });
+      this.#stack.otherwise(label);
       this.#code.bytes(opcode('else').bytes);
       otherwise(label);
     }
@@ -156,26 +139,26 @@ export class FunctionBuilder {
 
   br(label: Label): void {
     this.#code.bytes(opcode('br').bytes);
-    this.#code.unsigned(this.#depth(label));
-    this.#markUnreachable();
+    this.#code.unsigned(this.#stack.depth(label));
+    this.#stack.markUnreachable();
   }
 
   brIf(label: Label, condition: Operand<'i32'>): void {
     this.#push(condition, 'i32');
-    this.#expect('br_if', ['i32'], ` $${label.name}`);
+    this.#stack.expect('br_if', ['i32'], ` $${label.name}`);
     this.#code.bytes(opcode('br_if').bytes);
-    this.#code.unsigned(this.#depth(label));
+    this.#code.unsigned(this.#stack.depth(label));
   }
 
   /** Branches to `labels[index]`, or to `otherwise` when there is none. */
   brTable(index: Operand<'i32'>, labels: readonly Label[], otherwise: Label): void {
     this.#push(index, 'i32');
-    this.#expect('br_table', ['i32']);
+    this.#stack.expect('br_table', ['i32']);
     this.#code.bytes(opcode('br_table').bytes);
     this.#code.unsigned(labels.length);
-    for (const label of labels) this.#code.unsigned(this.#depth(label));
-    this.#code.unsigned(this.#depth(otherwise));
-    this.#markUnreachable();
+    for (const label of labels) this.#code.unsigned(this.#stack.depth(label));
+    this.#code.unsigned(this.#stack.depth(otherwise));
+    this.#stack.markUnreachable();
   }
 
   return(...values: readonly Operand[]): void {
@@ -185,9 +168,9 @@ export class FunctionBuilder {
     values.forEach((value, index) => {
       this.#push(value, this.results[index]);
     });
-    this.#expect('return', this.results);
+    this.#stack.expect('return', this.results);
     this.#code.bytes(opcode('return').bytes);
-    this.#markUnreachable();
+    this.#stack.markUnreachable();
   }
 
   /** Runs `body` while the condition, tested before each round, holds. */
@@ -230,9 +213,7 @@ export class FunctionBuilder {
    * @internal for the module builder
    */
   finish(): FinishedFunction {
-    if (this.#frames.length !== 1) throw this.#error('a block was left open');
-    if (!this.#frame().unreachable || this.#stack.length > 0) this.#expect('end', this.results);
-    if (this.#stack.length > 0) throw this.#error(`end: ${list(this.#stack)} left on the stack beyond the results`);
+    this.#stack.end(this.results);
     this.#code.bytes(opcode('end').bytes);
 
     const declarations = this.#locals.slice(this.#parameterCount);
@@ -265,20 +246,13 @@ export class FunctionBuilder {
     };
   }
 
-  #frame(): Frame {
-    const frame = this.#frames.at(-1);
-    if (frame === undefined) throw new EmitError(`$${this.name}: already finished`);
-    return frame;
-  }
-
   #structure(kind: 'block' | 'loop', name: string, body: (label: Label) => void): void {
     body(this.#open(kind, name));
     this.#close();
   }
 
   #open(kind: 'block' | 'loop' | 'if', name: string): Label {
-    const label: Label = { kind: 'label', name };
-    this.#frames.push({ kind, label, height: this.#stack.length, unreachable: false });
+    const label = this.#stack.open(kind, name);
     this.#labelNames.push(name);
     this.#code.bytes(opcode(kind).bytes);
     this.#code.byte(emptyBlockType);
@@ -286,40 +260,8 @@ export class FunctionBuilder {
   }
 
   #close(): void {
-    this.#checkFrameEnd();
-    this.#frames.pop();
+    this.#stack.close();
     this.#code.bytes(opcode('end').bytes);
-  }
-
-  #checkFrameEnd(): void {
-    const { height } = this.#frame();
-    if (this.#stack.length !== height) {
-      throw this.#error(`end: ${list(this.#stack.slice(height))} left on the stack; carry values out of blocks in locals`);
-    }
-  }
-
-  #markUnreachable(): void {
-    const frame = this.#frame();
-    this.#stack.length = frame.height;
-    frame.unreachable = true;
-  }
-
-  #depth(label: Label): number {
-    const index = this.#frames.findLastIndex((frame) => frame.label === label);
-    if (index < 0) throw this.#error(`branch to $${label.name}, which is not open here`);
-    return this.#frames.length - 1 - index;
-  }
-
-  /** Pops operands; `unreachable` code may lack them. */
-  #expect(name: OpcodeName, operands: readonly ValueType[], detail = ''): void {
-    const { height, unreachable } = this.#frame();
-    const found = this.#stack.slice(Math.max(height, this.#stack.length - operands.length));
-    const wanted = operands.slice(operands.length - found.length);
-    const complete = found.length === operands.length || unreachable;
-    if (!complete || found.some((type, index) => type !== wanted[index])) {
-      throw this.#error(`${name}${detail}: expected ${list(operands)}, found ${list(found)}`);
-    }
-    this.#stack.length -= found.length;
   }
 
   #push(value: Operand, expected: ValueType | undefined): void {
@@ -332,28 +274,20 @@ export class FunctionBuilder {
         this.#localAccess('local.get', value);
         this.#stack.push(value.type);
         return;
-      case 'instruction': {
-        if (this.#constants !== null && value.opcode.name === 'v128.const') {
-          this.#push(this.#constantLocal(this.#constants, value.immediates), 'v128');
-          return;
-        }
-        value.operands.forEach((operand, index) => {
-          this.#push(operand, value.opcode.operands[index]);
-        });
-        this.op(value.opcode.name, value.immediates);
+      case 'instruction':
+        this.#instruction(value);
         return;
-      }
       case 'select':
         this.#push(value.whenTrue, value.type);
         this.#push(value.whenFalse, value.type);
         this.#push(value.condition, 'i32');
-        this.#expect('select', [value.type, value.type, 'i32']);
+        this.#stack.expect('select', [value.type, value.type, 'i32']);
         this.#code.bytes(opcode('select').bytes);
         this.#stack.push(value.type);
         return;
       case 'tee':
         this.#push(value.value, value.type);
-        this.#expect('local.tee', [value.local.type], ` $${value.local.name}`);
+        this.#stack.expect('local.tee', [value.local.type], ` $${value.local.name}`);
         this.#localAccess('local.tee', value.local);
         this.#stack.push(value.type);
         return;
@@ -362,14 +296,31 @@ export class FunctionBuilder {
     }
   }
 
+  #instruction({ opcode: row, operands, immediates }: Instruction): void {
+    if (this.#constants !== null && row.name === 'v128.const') {
+      this.#push(this.#constantLocal(this.#constants, immediates), 'v128');
+      return;
+    }
+    // A loop, since this is where emitting spends its time.
+    for (let index = 0; index < operands.length; index += 1) this.#push(operands[index] ?? 0, row.operands[index]);
+    this.#plain(row, immediates);
+  }
+
+  /** An opcode that takes and leaves what its row says. */
+  #plain(row: Opcode, immediates: Immediates): void {
+    this.#stack.expect(row.name, row.operands);
+    this.#stack.pushAll(row.results);
+    this.#code.bytes(row.bytes);
+    const problem = writeImmediates(this.#code, row, immediates);
+    if (problem !== undefined) throw this.#error(`${row.name}: ${problem}`);
+  }
+
   #call(callee: FunctionReference, operands: readonly Operand[]): void {
-    operands.forEach((operand, index) => {
-      this.#push(operand, callee.parameters[index]);
-    });
-    this.#expect('call', callee.parameters, ` $${callee.name}`);
+    for (let index = 0; index < operands.length; index += 1) this.#push(operands[index] ?? 0, callee.parameters[index]);
+    this.#stack.expect('call', callee.parameters, ` $${callee.name}`);
     this.#code.bytes(opcode('call').bytes);
     this.#code.unsigned(callee.index);
-    this.#stack.push(...callee.results);
+    this.#stack.pushAll(callee.results);
   }
 
   #constantLocal(constants: Map<string, PooledConstant>, immediates: Immediates): Local<'v128'> {
@@ -388,7 +339,7 @@ export class FunctionBuilder {
     if (type === 'i32' && (!Number.isInteger(value) || value < -(2 ** 31) || value >= 2 ** 32)) {
       throw this.#error(`${value} is not a 32-bit integer`);
     }
-    this.op(`${type}.const`, { constant: value });
+    this.#plain(opcode(`${type}.const`), { constant: value });
   }
 
   #localAccess(name: 'local.get' | 'local.set' | 'local.tee', local: Local): void {
@@ -397,14 +348,8 @@ export class FunctionBuilder {
     this.#code.unsigned(local.index);
   }
 
-  #immediates(row: Opcode, immediates: Immediates): void {
-    const problem = writeImmediates(this.#code, row, immediates);
-    if (problem !== undefined) throw this.#error(`${row.name}: ${problem}`);
-  }
-
   #error(message: string): EmitError {
-    const path = this.#frames.slice(1).map(({ kind, label }) => `${kind} $${label.name}`);
-    return new EmitError(`${[`$${this.name}`, ...path].join(', ')}: ${message}`);
+    return this.#stack.error(message);
   }
 }
 
@@ -417,5 +362,3 @@ export interface FinishedFunction {
   /** Positions count from the start of `body`. */
   readonly comments: readonly { readonly position: number; readonly text: string }[];
 }
-
-const list = (types: readonly ValueType[]): string => (types.length === 0 ? 'nothing' : types.join(' '));

@@ -5,15 +5,17 @@ import type { Opcode } from './opcodes.ts';
 
 /** @returns what is wrong with the immediates; undefined when they were written */
 export function writeImmediates(code: ByteWriter, row: Opcode, immediates: Immediates): string | undefined {
-  const { lane = 0, offset = 0, lanes = [], constant = 0 } = immediates;
-  if (row.immediate.startsWith('memory')) {
-    const width = Number(row.immediate.split(' ')[1]);
+  if (row.immediate === '') return undefined;
+  const { width } = row;
+  if (width > 0) {
+    const { offset = 0, lane = 0 } = immediates;
     if (!Number.isInteger(offset) || offset < 0 || offset >= 2 ** 32) return `offset ${offset} is not between 0 and 2³²`;
     // Atomics need the natural alignment; for the others it is a hint that every engine ignores.
-    code.unsigned(Math.log2(width));
+    code.unsigned(31 - Math.clz32(width));
     code.unsigned(offset);
-    return row.immediate.endsWith('lane') ? writeLane(code, lane, 16 / width) : undefined;
+    return row.ofLane ? writeLane(code, lane, 16 / width) : undefined;
   }
+  const { lane = 0, lanes = [], constant = 0 } = immediates;
   switch (row.immediate) {
     case 'lane':
       return writeLane(code, lane, Number(/x(\d+)/.exec(row.name)?.[1] ?? 0));

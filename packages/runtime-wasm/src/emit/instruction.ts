@@ -112,9 +112,11 @@ export type Instructions = {
 
 type Input = Operand | readonly number[] | Uint8Array | undefined;
 
-function immediatesFrom(row: Opcode, inputs: readonly Input[]): Immediates {
-  const [first, second] = inputs;
-  const number = (value: Input): number => (typeof value === 'number' ? value : 0);
+const none: Immediates = {};
+const number = (value: Input): number => (typeof value === 'number' ? value : 0);
+
+/** Immediates from what stands behind the operands. */
+function immediatesFrom(row: Opcode, first: Input, second: Input): Immediates {
   switch (row.immediate) {
     case 'lane':
       return { lane: number(first) };
@@ -127,23 +129,19 @@ function immediatesFrom(row: Opcode, inputs: readonly Input[]): Immediates {
     case 'v128':
       return { constant: first as number | bigint | Uint8Array };
     default:
-      if (!row.immediate.startsWith('memory')) return {};
-      return row.immediate.endsWith('lane')
-        ? { lane: number(first), offset: number(second) }
-        : { offset: number(first) };
+      if (row.width === 0) return none;
+      return row.ofLane ? { lane: number(first), offset: number(second) } : { offset: number(first) };
   }
 }
 
 function builderOf(row: Opcode): (...inputs: Input[]) => Instruction {
   const arity = row.operands.length;
   const [type] = row.results;
-  return (...inputs) => ({
-    kind: 'instruction',
-    ...(type === undefined ? {} : { type }),
-    opcode: row,
-    operands: inputs.slice(0, arity) as Operand[],
-    immediates: immediatesFrom(row, inputs.slice(arity)),
-  });
+  return (...inputs) => {
+    const immediates = row.immediate === '' ? none : immediatesFrom(row, inputs[arity], inputs[arity + 1]);
+    const operands = (inputs.length === arity ? inputs : inputs.slice(0, arity)) as Operand[];
+    return type === undefined ? { kind: 'instruction', opcode: row, operands, immediates } : { kind: 'instruction', type, opcode: row, operands, immediates };
+  };
 }
 
 function buildNamespaces(): Instructions {

@@ -588,6 +588,10 @@ export interface Opcode {
   /** True when operands or results depend on the context (branches, calls, locals). */
   readonly contextual: boolean;
   readonly immediate: Immediate;
+  /** Bytes read or written, 0 where the opcode addresses no memory. */
+  readonly width: number;
+  /** A memory access of one lane: its number stands behind the offset. */
+  readonly ofLane: boolean;
 }
 
 const types = (text: string): ValueType[] =>
@@ -601,6 +605,8 @@ const rowsToOpcodes = (rows: Readonly<Record<string, Row>>, prefix?: number): Op
     results: types(results),
     contextual: operands.includes('*') || results.includes('*'),
     immediate,
+    width: immediate.startsWith('memory') ? Number(immediate.split(' ')[1]) : 0,
+    ofLane: immediate.endsWith(' lane'),
   }));
 
 /** Every opcode by name, in the order of the tables. */
