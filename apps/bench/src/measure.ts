@@ -48,6 +48,11 @@ export type Measurement = { readonly name: string; readonly timing: Timing } | {
 export interface MeasureOptions {
   /** Milliseconds that each contender may use, warm-up included. At least one call is made. */
   readonly budget: number;
+  /**
+   * Milliseconds of calls before the first sample, two calls at least: engines run code that they have not optimised yet, threads start, caches fill, and each contender
+   * may have that behind it. Default a quarter of the budget, 250 at most.
+   */
+  readonly warmUp?: number;
   /** Most samples per contender. Default 51. */
   readonly maxRuns?: number;
   /** Shorter calls are repeated within a sample until it lasts this long, in milliseconds, so that the clock's grain does not matter. Default 1. */
@@ -62,10 +67,10 @@ export interface MeasureOptions {
  * @returns one measurement per contender, in the order given
  */
 export async function measure(contenders: readonly Contender[], options: MeasureOptions): Promise<readonly Measurement[]> {
-  const { budget, maxRuns = 51, minSample = 1, now = () => performance.now() } = options;
+  const { budget, warmUp: warm = Math.min(250, budget / 4), maxRuns = 51, minSample = 1, now = () => performance.now() } = options;
   const clocks = new Map<Contender, Clock>();
   for (const contender of contenders) {
-    if (contender.verdict.passed) clocks.set(contender, await warmUp(contender, budget, minSample, now));
+    if (contender.verdict.passed) clocks.set(contender, await warmUp(contender, { budget, warm, minSample, now }));
   }
   for (let round = 0; round < maxRuns; round++) {
     const active = [...clocks].filter(([, clock]) => clock.samples.length <= round && clock.fits());
@@ -104,8 +109,8 @@ class Clock {
   }
 }
 
-/** Two calls, of which the second tells how many calls make a sample; a call that takes most of the budget is its own sample. */
-async function warmUp(contender: Contender, budget: number, minSample: number, now: () => number): Promise<Clock> {
+/** Calls until it is warm, of which the last tells how many calls make a sample; a call that takes most of the budget is its own sample. */
+async function warmUp(contender: Contender, { budget, warm, minSample, now }: { readonly budget: number; readonly warm: number; readonly minSample: number; readonly now: () => number }): Promise<Clock> {
   const first = await time(contender, 1, now);
   const rested = await rest(contender);
   if (first > budget / 4) {
@@ -113,9 +118,13 @@ async function warmUp(contender: Contender, budget: number, minSample: number, n
     clock.samples.push(first);
     return clock;
   }
-  const second = await time(contender, 1, now);
-  const repeats = Math.max(1, Math.ceil(minSample / Math.max(second, minSample / 1000)));
-  return new Clock(repeats, budget - first - second - rested - (await rest(contender)), now);
+  let [last, spent] = [0, first];
+  do {
+    last = await time(contender, 1, now);
+    spent += last;
+  } while (spent + last <= warm);
+  const repeats = Math.max(1, Math.ceil(minSample / Math.max(last, minSample / 1000)));
+  return new Clock(repeats, budget - spent - rested - (await rest(contender)), now);
 }
 
 /** Lets the threads of a contender fall asleep, so that the next one finds every core free. */

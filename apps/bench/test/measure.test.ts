@@ -24,14 +24,22 @@ function scripted(durations: Readonly<Record<string, readonly number[]>>, verdic
 describe('measuring', () => {
   test('takes turns, each round in the opposite order', async () => {
     const { contenders, calls, now } = scripted({ a: [2], b: [3] });
-    await measure(contenders, { budget: 1000, maxRuns: 3, now });
+    await measure(contenders, { budget: 1000, warmUp: 0, maxRuns: 3, now });
     expect(calls).toEqual([...['a', 'a', 'b', 'b'], ...['a', 'b'], ...['b', 'a'], ...['a', 'b']]);
   });
 
   test('leaves warm-up out of the median', async () => {
     const { contenders, now } = scripted({ a: [100, 50, 2, 4, 3] });
-    const [only] = await measure(contenders, { budget: 1000, maxRuns: 3, now });
+    const [only] = await measure(contenders, { budget: 1000, warmUp: 0, maxRuns: 3, now });
     expect(only).toEqual({ name: 'a', timing: { median: 3, min: 2, max: 4, runs: 3 } });
+  });
+
+  test('calls until each contender is warm', async () => {
+    const { contenders, calls, now } = scripted({ a: [20, 10, 5, 5, 5, 5, 1] });
+    const [only] = await measure(contenders, { budget: 1000, warmUp: 50, maxRuns: 1, minSample: 1, now });
+    // 20 + 10 + 5 + 5 + 5 + 5 are the 50 milliseconds.
+    expect(only).toEqual({ name: 'a', timing: { median: 1, min: 1, max: 1, runs: 1 } });
+    expect(calls).toHaveLength(7);
   });
 
   test('stops within the budget', async () => {
@@ -48,7 +56,7 @@ describe('measuring', () => {
 
   test('repeats a short call within a sample and reports the time of one', async () => {
     const { contenders, calls, now } = scripted({ quick: [0.01] });
-    const [only] = await measure(contenders, { budget: 1000, maxRuns: 2, minSample: 1, now });
+    const [only] = await measure(contenders, { budget: 1000, warmUp: 0, maxRuns: 2, minSample: 1, now });
     expect(only).toMatchObject({ timing: { runs: 2 } });
     expect(only && 'timing' in only ? only.timing.median : 0).toBeCloseTo(0.01, 12);
     expect(calls.length).toBe(2 + 2 * 100);
@@ -82,7 +90,7 @@ test('a contender that keeps cores busy after its work is waited for, at its own
   const turns: string[] = [];
   const called = performance.now();
   const resting: Contender = { name: 'resting', verdict: right, restMilliseconds: 20, run: () => void turns.push(`resting`) };
-  const timings = await measure([resting], { budget: 100, minSample: 0 });
+  const timings = await measure([resting], { budget: 100, warmUp: 0, minSample: 0 });
   // The budget has room for five rests, and work that takes no time may begin another.
   expect(turns.length).toBeLessThanOrEqual(6);
   expect(performance.now() - called).toBeGreaterThanOrEqual(20 * (turns.length - 1));
