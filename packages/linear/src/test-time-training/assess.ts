@@ -2,16 +2,16 @@ import type { Assessment, CallShape, FastWeightRequest, Refusal } from '@heed/co
 import { fastWeightDTypes, widthOf } from '@heed/core/compute';
 import { commonRefusals, type Limits } from '../assess.ts';
 import { describeTraining } from './describe.ts';
-import { productsOf, trainingPlan } from './plan.ts';
+import { planOfTraining } from './plan-of.ts';
+import { productsOf } from './plan.ts';
 
 /** Whether a rule that trains while the sequence passes, or writes whole chunks, can be computed, and how. Pure. @param rate operations of one millisecond */
 export function assessTraining(request: FastWeightRequest, limits: Limits, rate: number, shape?: CallShape): Assessment {
   const refusals = trainingRefusals(request, limits);
   if (refusals.length > 0) return { supported: false, refusals };
-  const { rule } = request.variant;
-  if (rule.kind !== 'gradient') throw new RangeError(`'${rule.name}' trains nothing`);
-  const plan = trainingPlan(request, rule);
-  const description = describeTraining(plan)[0] ?? rule.name;
+  const plan = planOfTraining(request);
+  if (plan === null) throw new RangeError(`'${request.variant.rule.name}' trains nothing`);
+  const description = describeTraining(plan)[0] ?? plan.name;
   if (shape === undefined) return { supported: true, plan: description };
   const tokens = shape.batch * shape.heads * shape.queryLength;
   const flops = 2 * tokens * productsOf(plan);
@@ -22,6 +22,5 @@ function trainingRefusals(request: FastWeightRequest, limits: Limits): readonly 
   const { variant, dim, valueDim, gradients = [] } = request;
   const refusals = commonRefusals(fastWeightDTypes(request), { dim, valueDim, 'the width after transforms': widthOf(request) }, limits);
   if (gradients.length > 0) refusals.push({ stage: 'gradients', reason: `the rule '${variant.rule.name}' changes its weights while the sequence passes, and nothing here differentiates through that`, remedy: 'Prepare without gradients, or use a recurrent rule.' });
-  if (variant.rule.kind === 'chunk') refusals.push({ stage: 'rule', reason: `the rule '${variant.rule.name}' writes whole chunks`, remedy: 'Use the reference backend.' });
   return refusals;
 }

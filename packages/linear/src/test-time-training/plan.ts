@@ -22,6 +22,8 @@ export type Count = number | 'tokens';
  *     map        to ← f(from), or to ⊙ f(from)
  *     error      to ← gradient of ½‖norm(prediction) − target‖² by the prediction
  *     combine    to ← keep · to + add · from
+ *     append     the piece's rows behind those of the batch so far
+ *     convolve   to[t][c] ← rate · Σ_n taps[n][c] · from[t + n − centre][c], zeros outside the batch; without taps to ← rate · from
  */
 export type TrainingStep =
   | { readonly step: 'product'; readonly form: 'plain' | 'rightTransposed' | 'leftTransposed'; readonly to: Matrix; readonly left: Matrix; readonly right: Matrix; readonly rows: Count; readonly columns: Count; readonly depth: Count; readonly effect: 'set' | 'add' | 'subtract'; readonly times?: Matrix }
@@ -32,6 +34,8 @@ export type TrainingStep =
   | { readonly step: 'finish'; readonly from: Matrix }
   | { readonly step: 'combine'; readonly to: Matrix; readonly keep: ScalarName | 1; readonly add: ScalarName | 1; readonly from: Matrix }
   | { readonly step: 'scale'; readonly to: Matrix; readonly by: ScalarName }
+  | { readonly step: 'append'; readonly to: Matrix; readonly from: Matrix }
+  | { readonly step: 'convolve'; readonly to: Matrix; readonly from: Matrix; readonly taps: Matrix | null }
   | { readonly step: 'clear'; readonly to: Matrix }
   | { readonly step: 'copy'; readonly to: Matrix; readonly from: Matrix }
   | { readonly step: 'when'; readonly condition: 'batchBegan' | 'batchEnds'; readonly steps: readonly TrainingStep[] };
@@ -39,22 +43,56 @@ export type TrainingStep =
 export const scalarNames = ['alpha', 'beta', 'momentum'] as const;
 export type ScalarName = (typeof scalarNames)[number];
 
+/** Numbers of a table: its axes along the rows and columns of a matrix. */
+export interface TableSource {
+  readonly table: string;
+  /** Axis 0 is the value head. */
+  readonly perHead: boolean;
+  /** Null: one row. */
+  readonly rowAxis: number | null;
+  readonly columnAxis: number;
+}
+
+/** A table that stands in a lane's memory for the whole call. */
+export interface TablePart {
+  readonly source: TableSource;
+  readonly matrix: Matrix;
+}
+
 /** Where a tensor of the state stands in a lane's memory: rows `row` … of a matrix. */
 export interface StatePart {
   readonly state: string;
+  /** Which head's it is: a value head's own, or of the query and key head that several value heads read. */
+  readonly of: 'valueHead' | 'head';
   /** The table that it begins with; null: zeros. */
-  readonly table: string | null;
+  readonly source: TableSource | null;
   readonly matrix: Matrix;
   readonly row: number;
   readonly rows: number;
   readonly columns: number;
 }
 
-/** Everything that code for a gradient rule depends on. Plain data. */
+/** Rates of the tokens of a piece: αᵢ, βᵢ; factors of gradients in the weights and in what is carried after the piece, [1, block] each; cᵢⱼ, [block, block]. */
+export interface RateMatrices {
+  readonly optimizer: 'accumulate' | 'momentum';
+  readonly alpha: Matrix;
+  readonly beta: Matrix;
+  readonly last: Matrix;
+  readonly next: Matrix;
+  readonly coefficients: Matrix;
+  readonly scalars: Matrix;
+  readonly tokenRate: Matrix | null;
+}
+
+/** Everything that code for a rule depends on. Plain data. */
 export interface TrainingPlan {
-  readonly rule: GradientRule;
+  readonly name: string;
+  /** In sentences. */
+  readonly description: readonly string[];
   readonly width: number;
   readonly valueDim: number;
+  /** Tokens of a mini-batch, or of a chunk: no piece crosses its end. */
+  readonly batch: number;
   /** Tokens of one piece at most. */
   readonly block: number;
   /** Rows of the piece, [block, width (+ 1)] and [block, valueDim]. */
@@ -62,24 +100,27 @@ export interface TrainingPlan {
   readonly query: Matrix;
   readonly target: Matrix;
   readonly output: Matrix;
-  /** αᵢ, βᵢ; then factors of gradients in the weights and in what is carried after the piece: [1, block] each. */
-  readonly alpha: Matrix;
-  readonly beta: Matrix;
-  readonly last: Matrix;
-  readonly next: Matrix;
-  /** cᵢⱼ, [block, block]. */
-  readonly coefficients: Matrix;
-  readonly scalars: Matrix;
+  /** Targets are value − key. */
+  readonly subtractsKey: boolean;
+  /** The query is added to what was read. */
+  readonly residual: boolean;
+  /** Null where weights change by whole chunks. */
+  readonly rates: RateMatrices | null;
   readonly gain: Matrix | null;
   readonly shift: Matrix | null;
-  readonly tokenRate: Matrix | null;
+  /** Step size, divided by `rateDivisor`; ε of the norm. Uniforms or constants. */
+  readonly rate: Expression | null;
+  readonly rateDivisor: number;
+  readonly epsilon: Expression | null;
+  readonly tables: readonly TablePart[];
   readonly state: readonly StatePart[];
   readonly steps: readonly TrainingStep[];
   /** Numbers of a lane's memory. */
   readonly size: number;
 }
 
-const largestBlock = 32;
+/** Tokens of a piece at most. */
+export const largestBlock = 32;
 
 /** The plan of a gradient rule. */
 export function trainingPlan(request: FastWeightRequest, rule: GradientRule): TrainingPlan {
@@ -98,14 +139,30 @@ export function trainingPlan(request: FastWeightRequest, rule: GradientRule): Tr
   const dims = model.layers === 1 ? [width, valueDim] : [width, hiddenDimOf(request), valueDim];
   const layers = dims.slice(1).map((columns, index) => layerOf(layout, rule, { suffix: model.layers === 1 ? '' : String(index + 1), rows: (dims[index] ?? 0) + ones, columns, block }));
   const scaled = layout.shared('scaled', block, layers.flatMap(({ weight }) => [weight.rows, weight.columns]));
-  const steps = stepsOf(rule, { layers, key, query, target, output, alpha, beta, last, next, coefficients, scores, scaled });
+  const parts: Parts = { layers, key, query, target, output, alpha, beta, last, next, coefficients, scores, scaled };
+  const [gain, shift] = rule.norm === null ? [null, null] : [layout.matrix('gain', 1, valueDim), layout.matrix('shift', 1, valueDim)];
+  const tokenRate = optimizer.kind === 'accumulate' && optimizer.tokenRate !== null ? { table: optimizer.tokenRate, matrix: layout.matrix('tokenRate', 1, miniBatch) } : null;
+  const row = (table: string, perHead: boolean): TableSource => ({ table, perHead, rowAxis: null, columnAxis: perHead ? 1 : 0 });
   return {
-    rule, width, valueDim, block, key, query, target, output, alpha, beta, last, next, coefficients, scalars,
-    gain: rule.norm === null ? null : layout.matrix('gain', 1, valueDim),
-    shift: rule.norm === null ? null : layout.matrix('shift', 1, valueDim),
-    tokenRate: optimizer.kind === 'accumulate' && optimizer.tokenRate !== null ? layout.matrix('tokenRate', 1, miniBatch) : null,
+    name: rule.name,
+    description: [
+      `the rule '${rule.name}' trains a ${model.layers === 1 ? 'linear' : 'two-layer'} model from ${width} to ${valueDim} channels while the sequence passes`,
+      `in its dual form: pieces of at most ${block} tokens of each mini-batch of ${miniBatch} as matrix products, ${optimizer.kind === 'momentum' ? 'momentum and decay' : 'the sum of gradients'} carried beside the weights`,
+    ],
+    width, valueDim, batch: miniBatch, block, key, query, target, output,
+    subtractsKey: rule.target === 'valueMinusKey',
+    residual: rule.residual,
+    rates: { optimizer: optimizer.kind, alpha, beta, last, next, coefficients, scalars, tokenRate: tokenRate?.matrix ?? null },
+    gain, shift,
+    rate: optimizer.kind === 'accumulate' ? optimizer.rate : null,
+    rateDivisor: width,
+    epsilon: rule.norm?.epsilon ?? null,
+    tables: [
+      ...(gain === null || shift === null ? [] : [{ source: row('normGain', true), matrix: gain }, { source: row('normShift', true), matrix: shift }]),
+      ...(tokenRate === null ? [] : [{ source: row(tokenRate.table, false), matrix: tokenRate.matrix }]),
+    ],
     state: layers.flatMap((layer) => statePartsOf(rule, layer)),
-    steps,
+    steps: stepsOf(rule, parts),
     size: layout.size,
   };
 }
@@ -153,11 +210,12 @@ function statePartsOf(rule: GradientRule, { suffix, weight, carried, start }: La
   return named.flatMap(({ name }) => {
     const isBias = name.startsWith('bias');
     const rows = weight.rows - (rule.model.bias ? 1 : 0);
-    return kinds.map(([kind, matrix, begins]) => ({ state: name + kind, table: begins ? name : null, matrix, row: isBias ? rows : 0, rows: isBias ? 1 : rows, columns: matrix.columns }));
+    const source: TableSource = { table: name, perHead: true, rowAxis: isBias ? null : 1, columnAxis: isBias ? 1 : 2 };
+    return kinds.map(([kind, matrix, begins]) => ({ state: name + kind, of: 'valueHead' as const, source: begins ? source : null, matrix, row: isBias ? rows : 0, rows: isBias ? 1 : rows, columns: matrix.columns }));
   });
 }
 
-interface Parts extends Pick<TrainingPlan, 'key' | 'query' | 'target' | 'output' | 'alpha' | 'beta' | 'last' | 'next' | 'coefficients'> {
+interface Parts extends Pick<TrainingPlan, 'key' | 'query' | 'target' | 'output'>, Pick<RateMatrices, 'alpha' | 'beta' | 'last' | 'next' | 'coefficients'> {
   readonly layers: readonly Layer[];
   readonly scores: Matrix;
   /** Memory for rows of any layer, times a factor each. */

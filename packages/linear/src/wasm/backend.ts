@@ -4,6 +4,7 @@ import { checkFastWeightRequest, checkNames, checkRequest, unsupported, type Nam
 import { createWasmRuntime, type WasmRuntime, type WasmRuntimeOptions } from '@heed/runtime-wasm';
 import { assessLinear, isFastWeights, readRequest, type Limits } from '../assess.ts';
 import { recognise } from '../recognise.ts';
+import { planOfTraining } from '../test-time-training/plan-of.ts';
 import { TrainingKernel } from '../test-time-training/wasm/kernel.ts';
 import { LinearKernel } from './kernel.ts';
 import { load, type Loaded } from './loaded.ts';
@@ -88,12 +89,12 @@ export class LinearWasmBackend implements Backend {
       return this.#keep(new PairKernel(this.runtime, request, reading, loaded, (gone) => this.#kernels.delete(gone)));
     }
     checkFastWeightRequest(request);
-    const { rule } = request.variant;
-    if (rule.kind !== 'recurrent') {
+    const training = planOfTraining(request);
+    if (training !== null) {
       const assessment = this.assess(request);
       if (!assessment.supported) throw unsupported(assessment.refusals);
+      return this.#keep(new TrainingKernel(this.runtime, request, training, (gone) => this.#kernels.delete(gone)));
     }
-    if (rule.kind === 'gradient') return this.#keep(new TrainingKernel(this.runtime, request, rule, (gone) => this.#kernels.delete(gone)));
     return this.#keep(new LinearKernel(this.runtime, request, this.#load(request), (gone) => this.#kernels.delete(gone)));
   }
 

@@ -3,6 +3,7 @@ import { AttentionError, contractVersion } from '@heed/core';
 import { checkFastWeightRequest, checkRequest, unsupported } from '@heed/core/compute';
 import { createWebGpuRuntime, type WebGpuRuntime, type WebGpuRuntimeOptions } from '@heed/runtime-webgpu';
 import { assessLinear, isFastWeights, readRequest, type Limits } from '../assess.ts';
+import { planOfTraining } from '../test-time-training/plan-of.ts';
 import { trainingComputation } from '../test-time-training/webgpu/computation.ts';
 import type { Computation } from './computation.ts';
 import { GpuFastWeightKernel } from './kernel.ts';
@@ -87,8 +88,8 @@ export class LinearBackend implements Backend {
   }
 
   #computation(request: FastWeightRequest): Computation {
-    const { rule } = request.variant;
-    if (rule.kind === 'gradient') return trainingComputation(this.runtime, request, rule);
+    const training = planOfTraining(request);
+    if (training !== null) return trainingComputation(this.runtime, request, training);
     const { plan, refusals } = readRequest(request, limits);
     if (plan === null) throw unsupported(refusals);
     return recurrentComputation(this.runtime, request, plan);

@@ -3,8 +3,8 @@ import { AttentionError, bytesPerElement, isHostTensor, tensor, toFloat64, trans
 import type { BoundFastWeights, BoundFastWeightSequence } from '@heed/core/compute';
 import { HostValues } from '@heed/core/compute';
 import { CallMemory, recordsOf, tableStrideWord, tableWord, turnWord, uniformWord, WordRecord, type Phase, type Placed, type Program, type WasmRuntime } from '@heed/runtime-wasm';
-import { productsOf } from '../plan.ts';
-import { kernelNames, rowTables, scalarInputs, trainingLayouts, transformFloats, type TrainingLayouts, type TrainingSource } from './program.ts';
+import { productsOf, type TableSource } from '../plan.ts';
+import { kernelNames, scalarInputs, trainingLayouts, transformFloats, type TrainingLayouts, type TrainingSource } from './program.ts';
 
 /** A value head of one sequence. */
 interface LaneOfCall {
@@ -21,8 +21,6 @@ export interface TrainingOutputs {
 
 /** Multiplications of one task, so that it takes about a millisecond. */
 const taskProducts = 2e7;
-
-const tableNames = { gain: 'normGain', shift: 'normShift', tokenRate: 'tokenRate' } as const;
 
 /** Writes the records of one call, and says which phases compute it. */
 export class TrainingCall {
@@ -54,8 +52,8 @@ export class TrainingCall {
       record.set('end', end);
       return { function: functions[name], tasks: lanes.length, arguments: record.integers.slice(), scratchBytes: transformFloats(this.#source) * 8 };
     };
-    const pieces = Math.max(1, Math.floor(taskProducts / (productsOf(plan) * plan.rule.miniBatch)));
-    const segment = pieces * plan.rule.miniBatch;
+    const pieces = Math.max(1, Math.floor(taskProducts / (productsOf(plan) * plan.block)));
+    const segment = pieces * plan.block;
     const phases = [phase('begin', 0, 0)];
     for (let first = 0; first < longest; first += segment) phases.push(phase('advance', first, first + segment));
     phases.push(phase('end', 0, 0));
@@ -94,9 +92,14 @@ export class TrainingCall {
     const given = Object.fromEntries(Object.keys(stateShapes).map((name) => [name, inputs.state?.[name] === undefined ? null : this.#placeFloats(inputs.state[name])]));
     const memory = this.#memory.allocate(Math.max(4, lanes.length * plan.size * 4));
     const sequences = this.#sequences();
-    const { optimizer, norm } = plan.rule;
-    const rate = optimizer.kind === 'accumulate' ? this.#values.scalar(optimizer.rate) / plan.width : 0;
-    const epsilon = norm === null ? 0 : this.#values.scalar(norm.epsilon);
+    const rate = plan.rate === null ? 0 : this.#values.scalar(plan.rate) / plan.rateDivisor;
+    const epsilon = plan.epsilon === null ? 0 : this.#values.scalar(plan.epsilon);
+    const tableWords = (record: WordRecord, name: string, { table, perHead, rowAxis, columnAxis }: TableSource, valueHead: number, suffix: string): void => {
+      const { address, strides } = tables[table] ?? { address: 0, strides: [] };
+      record.set(name + suffix, address + (perHead ? valueHead * (strides[0] ?? 0) : 0));
+      record.set(`${name}.rowStep`, rowAxis === null ? 0 : (strides[rowAxis] ?? 0));
+      record.set(`${name}.columnStep`, strides[columnAxis] ?? 0);
+    };
     return recordsOf(this.#layouts.lane, lanes, (record, { sequence, head, valueHead }, index) => {
       record.set('memory', memory + index * plan.size * 4);
       record.set('sequence', sequences.get(sequence) ?? 0);
@@ -118,30 +121,19 @@ export class TrainingCall {
         record.set(name, placed.address + sequence.tensorBatch * batch + valueHead * heads + sequence.start * row);
         record.set(`${name}.step`, row);
       }
-      for (const name of rowTables) {
-        const table = tables[tableNames[name]];
-        if (table === undefined || plan[name] === null) continue;
-        const perHead = name !== 'tokenRate';
-        record.set(name, table.address + (perHead ? valueHead * (table.strides[0] ?? 0) : 0));
-        record.set(`${name}.step`, table.strides[perHead ? 1 : 0] ?? 0);
-      }
-      const lane = sequence.index * this.#call.valueHeads + valueHead;
+      for (const { matrix, source } of plan.tables) tableWords(record, matrix.name, source, valueHead, '');
       for (const part of plan.state) {
         const before = given[part.state] ?? null;
         const count = part.rows * part.columns;
         const kept = state[part.state];
-        if (kept !== undefined) record.set(part.state, this.#runtime.addressOf(kept) + lane * count * 4);
+        const isFirst = part.of === 'valueHead' || valueHead === 0 || Math.floor(((valueHead - 1) * this.#call.heads) / this.#call.valueHeads) !== head;
+        const lane = part.of === 'valueHead' ? sequence.index * this.#call.valueHeads + valueHead : sequence.index * this.#call.heads + head;
+        if (kept !== undefined && isFirst) record.set(part.state, this.#runtime.addressOf(kept) + lane * count * 4);
         if (before !== null) {
           record.set(`${part.state}.from`, before.address + lane * count * 4);
           record.set(`${part.state}.rowStep`, part.columns * 4);
           record.set(`${part.state}.columnStep`, 4);
-        } else if (part.table !== null) {
-          const table = tables[part.table];
-          const [heads = 0, ...steps] = table?.strides ?? [];
-          record.set(`${part.state}.from`, (table?.address ?? 0) + valueHead * heads);
-          record.set(`${part.state}.rowStep`, steps.length === 2 ? (steps[0] ?? 0) : 0);
-          record.set(`${part.state}.columnStep`, steps.at(-1) ?? 0);
-        }
+        } else if (part.source !== null) tableWords(record, part.state, part.source, valueHead, '.from');
       }
       const { filled } = state;
       if (given['filled'] !== null && given['filled'] !== undefined) record.set('filled.from', given['filled'].address + sequence.index * 4);

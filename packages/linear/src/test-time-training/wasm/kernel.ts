@@ -1,9 +1,9 @@
-import type { Explanation, FastWeightInputs, FastWeightKernel, FastWeightOutputs, FastWeightRequest, GradientRule, Gradients, HostTensor, StopSignal, Tensor } from '@heed/core';
+import type { Explanation, FastWeightInputs, FastWeightKernel, FastWeightOutputs, FastWeightRequest, Gradients, HostTensor, StopSignal, Tensor } from '@heed/core';
 import { AttentionError } from '@heed/core';
 import { bindFastWeights, checkOptions, fastWeightDTypes } from '@heed/core/compute';
 import type { FloatStorage, Program, Submission, WasmRuntime } from '@heed/runtime-wasm';
 import { describeTraining } from '../describe.ts';
-import { trainingPlan } from '../plan.ts';
+import type { TrainingPlan } from '../plan.ts';
 import { TrainingCall } from './call.ts';
 import { emitTraining, kernelNames, type TrainingSource } from './program.ts';
 
@@ -22,13 +22,13 @@ export class TrainingKernel implements FastWeightKernel {
   readonly #onDispose: (kernel: FastWeightKernel) => void;
   #disposed = false;
 
-  /** @param request checked, and without gradients */
-  constructor(runtime: WasmRuntime, request: FastWeightRequest, rule: GradientRule, onDispose: (kernel: FastWeightKernel) => void) {
+  /** @param request checked, and without gradients; its plan is `plan` */
+  constructor(runtime: WasmRuntime, request: FastWeightRequest, plan: TrainingPlan, onDispose: (kernel: FastWeightKernel) => void) {
     const { queryTransforms, keyTransforms, positionPeriod, tables, uniforms } = request.variant;
     this.request = request;
     this.#runtime = runtime;
     this.#source = {
-      plan: trainingPlan(request, rule), queryTransforms, keyTransforms, positionPeriod, dim: request.dim, tables, uniforms: Object.keys(uniforms),
+      plan, queryTransforms, keyTransforms, positionPeriod, dim: request.dim, tables, uniforms: Object.keys(uniforms),
       dtypes: fastWeightDTypes(request) as Readonly<Record<'query' | 'key' | 'value' | 'output', FloatStorage>>,
     };
     this.#program = runtime.program(JSON.stringify(['training', request.variant.structure, this.#source]), kernelNames, () => emitTraining(this.#source, runtime.machine));

@@ -5,12 +5,11 @@
 import type { RowTransform, TableDeclaration } from '@heed/core';
 import { transformedWidth } from '@heed/core';
 import { call as callTo, instructions, kernelParameters, loadRow, ModuleBuilder, storeRow, tableStrideWord, tableWord, transformRow, turnWord, uniformWord, words, type FunctionBuilder, type FunctionReference, type Local, type Machine, type Value, type Words } from '@heed/runtime-wasm';
-import type { Matrix } from '../layout.ts';
 import type { StatePart, TrainingPlan, TrainingStep } from '../plan.ts';
 import type { LaneCode } from './lane-code.ts';
-import { addressOf } from './lane-code.ts';
 import { emitProduct } from './product.ts';
 import { emitRates } from './rates.ts';
+import { emitAppend, emitConvolve } from './chunk.ts';
 import { emitClear, emitCombine, emitCopy, emitError, emitFinish, emitMap, emitScale, emitScaleRows, overRow, overTokens, rowOf } from './rows.ts';
 
 const { f32, f32x4, i32, v128 } = instructions;
@@ -18,7 +17,6 @@ const { f32, f32x4, i32, v128 } = instructions;
 export const kernelNames = ['begin', 'advance', 'end'] as const;
 
 export const scalarInputs = ['writeStrength', 'logDecay', 'momentum'] as const;
-export const rowTables = ['gain', 'shift', 'tokenRate'] as const;
 export const rowInputs = ['query', 'key', 'value', 'output'] as const;
 
 /** What code depends on beside the plan. */
@@ -52,7 +50,7 @@ export function trainingLayouts({ plan, tables, uniforms, queryTransforms, keyTr
       'memory', 'sequence', 'head', 'length', 'filled.from', 'filled', 'filled.now', 'rate', 'epsilon',
       ...rowInputs.flatMap((name) => [name, `${name}.row`, `${name}.channel`]),
       ...scalarInputs.flatMap((name) => [name, `${name}.step`]),
-      ...rowTables.flatMap((name) => [name, `${name}.step`]),
+      ...plan.tables.flatMap(({ matrix: { name } }) => [name, `${name}.rowStep`, `${name}.columnStep`]),
       ...plan.state.flatMap(({ state }) => [`${state}.from`, `${state}.rowStep`, `${state}.columnStep`, state]),
     ]),
   };
@@ -135,17 +133,17 @@ interface Lane {
 function begin(lane: Lane): void {
   const { f, plan, memory, record, layout, word } = lane;
   f.do(instructions.memory.fill(memory, 0, plan.size * 4));
-  const tables: readonly (readonly [name: string, to: Matrix | null])[] = [['gain', plan.gain], ['shift', plan.shift], ['tokenRate', plan.tokenRate]];
-  for (const [name, to] of tables) {
-    if (to !== null) gatherRow(f, { from: f.let('from', word(name)), step: f.let('step', word(`${name}.step`)), to: f.let('to', addressOf(lane, to)), columns: to.columns });
-  }
+  const gather = (name: string, from: Local<'i32'>, part: Pick<StatePart, 'matrix' | 'row' | 'rows' | 'columns'>): void => {
+    overPart(lane, part, (to) => {
+      gatherRow(f, { from, step: f.let('step', word(`${name}.columnStep`)), to, columns: part.columns });
+      f.set(from, i32.add(from, word(`${name}.rowStep`)));
+    });
+  };
+  for (const { matrix } of plan.tables) gather(matrix.name, f.let('from', word(matrix.name)), { matrix, row: 0, rows: matrix.rows, columns: matrix.columns });
   for (const part of plan.state) {
     const from = f.let('from', word(`${part.state}.from`));
     f.if(from, () => {
-      overPart(lane, part, (to) => {
-        gatherRow(f, { from, step: f.let('step', word(`${part.state}.columnStep`)), to, columns: part.columns });
-        f.set(from, i32.add(from, word(`${part.state}.rowStep`)));
-      });
+      gather(part.state, from, part);
     });
   }
   const filled = f.let('filled', word('filled.from'));
@@ -160,9 +158,11 @@ function end(lane: Lane): void {
   const { f, plan, word } = lane;
   for (const part of plan.state) {
     const to = f.let('to', word(part.state));
-    overPart(lane, part, (from) => {
-      storeRow(f, 'f32', part.columns, from, to, f.let('channelBytes', i32.const(4)));
-      f.set(to, i32.add(to, part.columns * 4));
+    f.if(to, () => {
+      overPart(lane, part, (from) => {
+        storeRow(f, 'f32', part.columns, from, to, f.let('channelBytes', i32.const(4)));
+        f.set(to, i32.add(to, part.columns * 4));
+      });
     });
   }
   const filled = f.let('filled', word('filled'));
@@ -174,7 +174,7 @@ function end(lane: Lane): void {
 /** Pieces of at most `block` tokens, none across the end of a mini-batch. */
 function advance(lane: Lane): void {
   const { f, plan, range, machine, record, layout, word } = lane;
-  const { rule, block } = plan;
+  const { batch, block } = plan;
   const at = f.let('token', range('first'));
   const stop = f.let('stop', range('end'));
   const length = f.let('length', word('length'));
@@ -186,7 +186,7 @@ function advance(lane: Lane): void {
   const code: LaneCode = { f, memory: lane.memory, tokens, tileRows: block === 1 ? 1 : 4, fused: machine.fused };
   f.while('pieces', () => i32.lt_s(at, stop), () => {
     f.set(tokens, i32.sub(stop, at));
-    f.set(room, i32.sub(rule.miniBatch, filled));
+    f.set(room, i32.sub(batch, filled));
     for (const most of [room, null]) {
       f.if(i32.gt_s(tokens, most ?? block), () => {
         f.set(tokens, most ?? i32.const(block));
@@ -230,7 +230,8 @@ function emitStep(lane: Lane, code: LaneCode, step: TrainingStep, piece: Piece):
       return;
     case 'rates': {
       const input = (name: (typeof scalarInputs)[number]) => (token: Local<'i32'>): Value<'f32'> => f32.load(i32.add(word(name), i32.mul(i32.add(piece.at, token), word(`${name}.step`))));
-      emitRates(code, plan, { writeStrength: input('writeStrength'), logDecay: input('logDecay'), momentum: input('momentum'), rate: f.let('rate', float('rate')), filled: piece.filled });
+      if (plan.rates === null) throw new RangeError('a plan without rates has no such step');
+      emitRates(code, plan.rates, { writeStrength: input('writeStrength'), logDecay: input('logDecay'), momentum: input('momentum'), rate: f.let('rate', float('rate')), filled: piece.filled });
       return;
     }
     case 'finish':
@@ -241,6 +242,12 @@ function emitStep(lane: Lane, code: LaneCode, step: TrainingStep, piece: Piece):
       return;
     case 'scale':
       emitScale(code, plan, step);
+      return;
+    case 'append':
+      emitAppend(code, step, piece.filled);
+      return;
+    case 'convolve':
+      emitConvolve(code, plan, step, f.let('rate', float('rate')));
       return;
     case 'clear':
       emitClear(code, step.to);
@@ -258,7 +265,7 @@ function emitStep(lane: Lane, code: LaneCode, step: TrainingStep, piece: Piece):
 /** Rows of the piece, with a channel of ones where a bias meets it; the target is the value, or value − key. */
 function loadPiece(lane: Lane, code: LaneCode, at: Local<'i32'>): void {
   const { f, plan, source, word, phase, scratch, rows } = lane;
-  const { width, valueDim, rule } = plan;
+  const { width, valueDim, subtractsKey } = plan;
   for (const [name, to] of [['key', plan.key], ['query', plan.query]] as const) {
     overTokens(code, (token) => {
       const target = rowOf(code, to, token);
@@ -271,7 +278,7 @@ function loadPiece(lane: Lane, code: LaneCode, at: Local<'i32'>): void {
     const target = rowOf(code, plan.target, token);
     const index = f.let('index', i32.add(at, token));
     loadRow(f, source.dtypes.value, valueDim, f.let('value', tokenAddress(lane, 'value', index)), f.let('channelBytes', word('value.channel')), target);
-    if (rule.target === 'value') return;
+    if (!subtractsKey) return;
     const key = rowOf(code, plan.key, token);
     overRow(f, valueDim, (place, mask) => {
       const there = f.let('there', i32.add(target, place));
@@ -304,7 +311,7 @@ function gatherRow(f: FunctionBuilder, { from, step, to, columns }: { readonly f
 }
 
 /** Every row of a part of the state in the lane's memory. */
-function overPart({ f, memory }: Lane, { matrix, row, rows }: StatePart, body: (address: Local<'i32'>) => void): void {
+function overPart({ f, memory }: Lane, { matrix, row, rows }: Pick<StatePart, 'matrix' | 'row' | 'rows'>, body: (address: Local<'i32'>) => void): void {
   const address = f.let('part', i32.add(memory, (matrix.at + row * matrix.stride) * 4));
   const index = f.local('index', 'i32');
   f.for(index, { to: rows, atLeastOnce: true }, () => {

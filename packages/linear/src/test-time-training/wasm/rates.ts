@@ -1,7 +1,7 @@
 /** α, β and the coefficients of gradients of one piece: numbers, one after another. */
 import { exp, instructions, type Local, type Value } from '@heed/runtime-wasm';
 import type { Matrix } from '../layout.ts';
-import { scalarNames, type ScalarName, type TrainingPlan } from '../plan.ts';
+import { scalarNames, type ScalarName, type RateMatrices } from '../plan.ts';
 import { addressOf, type LaneCode } from './lane-code.ts';
 import { overTokens } from './rows.ts';
 
@@ -18,21 +18,21 @@ export interface RateInputs {
   readonly filled: Local<'i32'>;
 }
 
-export function emitRates(code: LaneCode, plan: TrainingPlan, inputs: RateInputs): void {
-  if (plan.rule.optimizer.kind === 'accumulate') accumulate(code, plan, inputs);
-  else momentum(code, plan, inputs);
+export function emitRates(code: LaneCode, rates: RateMatrices, inputs: RateInputs): void {
+  if (rates.optimizer === 'accumulate') accumulate(code, rates, inputs);
+  else momentum(code, rates, inputs);
 }
 
 const element = (code: LaneCode, matrix: Matrix, index: Value<'i32'>): Value<'i32'> => i32.add(addressOf(code, matrix), i32.shl(index, 2));
 
-function keepScalar(code: LaneCode, { scalars }: TrainingPlan, name: ScalarName, value: Value<'f32'>): void {
+function keepScalar(code: LaneCode, { scalars }: RateMatrices, name: ScalarName, value: Value<'f32'>): void {
   code.f.do(f32.store(addressOf(code, scalars), value, scalarNames.indexOf(name) * 4));
 }
 
 /** next_j = s_j; β_i = −rate/width · max(1/i + tokenRate_i, 0); c_ij = −β_i s_j. */
-function accumulate(code: LaneCode, plan: TrainingPlan, { writeStrength, rate, filled }: RateInputs): void {
+function accumulate(code: LaneCode, rates: RateMatrices, { writeStrength, rate, filled }: RateInputs): void {
   const { f } = code;
-  const { next, beta, coefficients, tokenRate } = plan;
+  const { next, beta, coefficients, tokenRate } = rates;
   const row = f.let('row', addressOf(code, coefficients));
   const other = f.local('other', 'i32');
   overTokens(code, (token) => {
@@ -42,7 +42,7 @@ function accumulate(code: LaneCode, plan: TrainingPlan, { writeStrength, rate, f
     const raised = tokenRate === null ? first : f32.add(first, f32.load(element(code, tokenRate, place)));
     const factor = f.let('factor', f32.mul(rate, f32.max(raised, 0)));
     f.do(f32.store(element(code, beta, token), f32.neg(factor)));
-    keepScalar(code, plan, 'beta', f32.neg(factor));
+    keepScalar(code, rates, 'beta', f32.neg(factor));
     f.for(other, { to: i32.add(token, 1), atLeastOnce: true }, () => {
       f.do(f32.store(i32.add(row, i32.shl(other, 2)), f32.mul(factor, f32.load(element(code, next, other)))));
     });
@@ -54,9 +54,9 @@ function accumulate(code: LaneCode, plan: TrainingPlan, { writeStrength, rate, f
  * With d = exp(logDecay), m the momentum and θ the strength of token i:
  * M ← m M, α ← d α, β ← d β + M, n_j ← m n_j, c_j ← d c_j + n_j for j < i, n_i = c_i = θ.
  */
-function momentum(code: LaneCode, plan: TrainingPlan, inputs: RateInputs): void {
+function momentum(code: LaneCode, rates: RateMatrices, inputs: RateInputs): void {
   const { f } = code;
-  const { next, last, alpha, beta, coefficients } = plan;
+  const { next, last, alpha, beta, coefficients } = rates;
   const [kept, carried, product] = [f.let('alpha', f32.const(1)), f.let('beta', f32.const(0)), f.let('momentum', f32.const(1))];
   const row = f.let('row', addressOf(code, coefficients));
   const other = f.local('other', 'i32');
@@ -79,7 +79,7 @@ function momentum(code: LaneCode, plan: TrainingPlan, inputs: RateInputs): void 
     f.do(f32.store(i32.add(row, i32.shl(token, 2)), strength));
     f.set(row, i32.add(row, coefficients.stride * 4));
   });
-  keepScalar(code, plan, 'alpha', kept);
-  keepScalar(code, plan, 'beta', carried);
-  keepScalar(code, plan, 'momentum', product);
+  keepScalar(code, rates, 'alpha', kept);
+  keepScalar(code, rates, 'beta', carried);
+  keepScalar(code, rates, 'momentum', product);
 }

@@ -35,7 +35,9 @@ const masked = (value: Value<'v128'>, mask: Value<'v128'> | null): Value<'v128'>
 
 /** The factor of a step: one of the scalars, or 1. */
 function scalar(code: LaneCode, plan: TrainingPlan, name: ScalarName | 1): Local<'v128'> | null {
-  return name === 1 ? null : code.f.let(name, v128.load32_splat(addressOf(code, plan.scalars), scalarNames.indexOf(name) * 4));
+  if (name === 1) return null;
+  if (plan.rates === null) throw new RangeError('a plan without rates has no factors');
+  return code.f.let(name, v128.load32_splat(addressOf(code, plan.rates.scalars), scalarNames.indexOf(name) * 4));
 }
 
 export function emitScaleRows(code: LaneCode, { to, from, by }: Extract<TrainingStep, { step: 'scaleRows' }>): void {
@@ -177,7 +179,7 @@ export function emitError(code: LaneCode, plan: TrainingPlan, { to, prediction, 
 /** The rows that a piece gives: norm(f(query)) + query where the rule has them. */
 export function emitFinish(code: LaneCode, plan: TrainingPlan, from: Matrix, epsilon: Value<'f32'>): void {
   const { f } = code;
-  const { gain, shift, valueDim, query, output, rule } = plan;
+  const { gain, shift, valueDim, query, output, residual } = plan;
   overTokens(code, (token) => {
     const [row, result, queries] = [rowOf(code, from, token), rowOf(code, output, token), rowOf(code, query, token)];
     const standard = gain === null ? null : emitStandard(code, row, valueDim, epsilon);
@@ -185,7 +187,7 @@ export function emitFinish(code: LaneCode, plan: TrainingPlan, from: Matrix, eps
       const read = standard === null || gain === null || shift === null
         ? v128.load(i32.add(row, at))
         : multiplyAdd(code, v128.load(i32.add(addressOf(code, gain), at)), unitOf(standard, row, at, mask), v128.load(i32.add(addressOf(code, shift), at)));
-      f.do(v128.store(i32.add(result, at), rule.residual ? f32x4.add(read, v128.load(i32.add(queries, at))) : read));
+      f.do(v128.store(i32.add(result, at), residual ? f32x4.add(read, v128.load(i32.add(queries, at))) : read));
     });
   });
 }

@@ -1,4 +1,4 @@
-import type { FastWeightRequest, FastWeightState, GradientRule, RowTransform, Tensor } from '@heed/core';
+import type { FastWeightRequest, FastWeightState, RowTransform, Tensor } from '@heed/core';
 import { elementCount } from '@heed/core';
 import { fastWeightDTypes, type BoundFastWeights } from '@heed/core/compute';
 import type { ProgramSource, Stage, WebGpuRuntime } from '@heed/runtime-webgpu';
@@ -9,7 +9,7 @@ import { fieldsOf } from '../../webgpu/module.ts';
 import { rowsProgram } from '../../webgpu/rows.ts';
 import { inputPlace, rowPlaces } from '../../webgpu/work.ts';
 import { describeTraining } from '../describe.ts';
-import { productsOf, trainingPlan, type TrainingPlan } from '../plan.ts';
+import { productsOf, type TrainingPlan } from '../plan.ts';
 import { advanceFields, advanceProgram, beginProgram, endProgram, stateField, stateFields, trainingInputs, trainingRecord, type TrainingField } from './programs.ts';
 
 /** Multiplications of one task at most. */
@@ -24,9 +24,8 @@ interface Programs {
 }
 
 /** Rules that train while the sequence passes, on the GPU. */
-export function trainingComputation(runtime: WebGpuRuntime, request: FastWeightRequest, rule: GradientRule): Computation {
+export function trainingComputation(runtime: WebGpuRuntime, request: FastWeightRequest, plan: TrainingPlan): Computation {
   const { variant, dim } = request;
-  const plan = trainingPlan(request, rule);
   const dtypes = fastWeightDTypes(request);
   const rows = (side: 'query' | 'key', transforms: readonly RowTransform[]): ProgramSource | null => (transforms.length === 0 ? null : rowsProgram({ side, transforms, dim, dtype: dtypes[side] as FloatStorage, declarations: variant }));
   const programs: Programs = { begin: beginProgram(plan, variant), advance: advanceProgram(plan), end: endProgram(plan), queryRows: rows('query', variant.queryTransforms), keyRows: rows('key', variant.keyTransforms) };
@@ -60,6 +59,7 @@ function startTraining(runtime: WebGpuRuntime, plan: TrainingPlan, programs: Pro
       const [strength, decay, momentum] = trainingInputs.map(place);
       const fields: Readonly<Record<TrainingField, number>> = {
         queryRow: row(heads, head), keyRow: row(heads, head), valueRow: row(valueHeads, valueHead), outputRow: row(valueHeads, valueHead), length: sequence.length, sequence: sequence.index, valueHead,
+        headLane: sequence.index * heads + head, isFirst: Number(valueHead === 0 || Math.floor(((valueHead - 1) * heads) / valueHeads) !== head),
         writeStrength: strength?.[0] ?? 0, writeStrengthStep: strength?.[1] ?? 0, logDecay: decay?.[0] ?? 0, logDecayStep: decay?.[1] ?? 0, momentum: momentum?.[0] ?? 0, momentumStep: momentum?.[1] ?? 0,
       };
       return trainingRecord.map((field) => fields[field]);
@@ -70,15 +70,14 @@ function startTraining(runtime: WebGpuRuntime, plan: TrainingPlan, programs: Pro
     const laneCosts = (cost: number): readonly number[] => new Array<number>(lanes.length).fill(cost);
     const begin: Stage = { source: programs.begin, buffers: [pieces.tables.buffer, kept.buffer, integers, work, counts], fields: fieldsOf({ fields: stateFields(plan), declarations: variant }), values, costs: laneCosts(2 * plan.size) };
     const end: Stage = { source: programs.end, buffers: [work, integers, counts, kept.after], fields: fieldsOf({ fields: stateFields(plan) }), values, costs: laneCosts(plan.size) };
-    const { optimizer, norm } = plan.rule;
     const perToken = productsOf(plan);
-    const most = Math.max(1, Math.floor(taskProducts / (perToken * plan.rule.miniBatch))) * plan.rule.miniBatch;
+    const most = Math.max(1, Math.floor(taskProducts / (perToken * plan.block))) * plan.block;
     const longest = Math.max(0, ...sequences.map((sequence) => sequence.length));
     const advance = Array.from({ length: Math.ceil(longest / most) }, (_, segment): Stage => ({
       source: programs.advance,
       buffers: [query, key, value, extra.buffer, integers, work, counts, wide],
       fields: fieldsOf({ fields: advanceFields }),
-      values: { firstToken: segment * most, endToken: (segment + 1) * most, rate: optimizer.kind === 'accumulate' ? pieces.values.scalar(optimizer.rate) / plan.width : 0, epsilon: norm === null ? 0 : pieces.values.scalar(norm.epsilon) },
+      values: { firstToken: segment * most, endToken: (segment + 1) * most, rate: plan.rate === null ? 0 : pieces.values.scalar(plan.rate) / plan.rateDivisor, epsilon: plan.epsilon === null ? 0 : pieces.values.scalar(plan.epsilon) },
       costs: lanes.map(({ sequence }) => perToken * Math.max(1, Math.min(most, sequence.length - segment * most))),
     }));
     return {

@@ -2,12 +2,11 @@
 import type { Declarations } from '@heed/core';
 import { identifier, type ParameterField, type ProgramSource, type RowKernel } from '@heed/runtime-webgpu';
 import { moduleOf, type StorageBinding } from '../../webgpu/module.ts';
-import type { Matrix } from '../layout.ts';
-import type { StatePart, TrainingPlan } from '../plan.ts';
+import type { StatePart, TableSource, TrainingPlan } from '../plan.ts';
 import { at, meet, overElements, trainingLanes, writeStep } from './steps.ts';
 
 /** What stands in `integers` for each lane. Rows count over batch, heads and rows of their tensors; places of inputs are those of token 0, with what a token adds. */
-export const trainingRecord = ['queryRow', 'keyRow', 'valueRow', 'outputRow', 'length', 'sequence', 'valueHead', 'writeStrength', 'writeStrengthStep', 'logDecay', 'logDecayStep', 'momentum', 'momentumStep'] as const;
+export const trainingRecord = ['queryRow', 'keyRow', 'valueRow', 'outputRow', 'length', 'sequence', 'valueHead', 'headLane', 'isFirst', 'writeStrength', 'writeStrengthStep', 'logDecay', 'logDecayStep', 'momentum', 'momentumStep'] as const;
 export type TrainingField = (typeof trainingRecord)[number];
 
 export const trainingInputs = ['writeStrength', 'logDecay', 'momentum'] as const;
@@ -19,7 +18,7 @@ export function stateFields(plan: TrainingPlan): readonly ParameterField[] {
   return [...plan.state.map(({ state }) => ({ name: stateField(state), type: 'u32' as const })), { name: stateField('filled'), type: 'u32' }, { name: 'isFresh', type: 'u32', comment: 'weights begin as the tables' }];
 }
 
-export const advanceFields: readonly ParameterField[] = [{ name: 'firstToken', type: 'u32' }, { name: 'endToken', type: 'u32' }, { name: 'rate', type: 'f32', comment: 'rate / width' }, { name: 'epsilon', type: 'f32', comment: 'of the norm' }];
+export const advanceFields: readonly ParameterField[] = [{ name: 'firstToken', type: 'u32' }, { name: 'endToken', type: 'u32' }, { name: 'rate', type: 'f32' }, { name: 'epsilon', type: 'f32', comment: 'of the norm' }];
 
 const work = (write: boolean): StorageBinding => ({ name: 'work', element: 'f32', write, comment: 'the memory of each lane' });
 const integers: StorageBinding = { name: 'integers', element: 'i32', comment: `${trainingRecord.length} for each lane` };
@@ -33,7 +32,7 @@ function readLane({ writer }: RowKernel, plan: TrainingPlan, fields: readonly Tr
 /** The memory of a lane as a call begins: zeros, tables, and the state that it was given. */
 export function beginProgram(plan: TrainingPlan, declarations: Declarations): ProgramSource {
   return moduleOf({
-    name: `begin ${plan.rule.name}`,
+    name: `begin ${plan.name}`,
     header: ['Memory of each lane: zeros, then tables and the state.'],
     invocations: trainingLanes,
     fields: stateFields(plan),
@@ -41,60 +40,65 @@ export function beginProgram(plan: TrainingPlan, declarations: Declarations): Pr
     bindings: [{ name: 'tables', element: 'u32', comment: 'every table of the variant, one after another' }, { name: 'state', element: 'f32', comment: 'the state that was given' }, integers, work(true), counts(true)],
     body: (kernel) => {
       const { writer } = kernel;
-      readLane(kernel, plan, ['sequence', 'valueHead']);
+      readLane(kernel, plan, ['sequence', 'valueHead', 'headLane']);
       writer.block(`for (var place = local; place < ${plan.size}u; place += ${trainingLanes}u)`, () => writer.line('work[base + place] = 0.0f;'));
       meet(kernel);
-      const rows: readonly (readonly [matrix: Matrix | null, read: string])[] = [
-        [plan.gain, `${identifier('table', 'normGain')}(valueHead, i32(column))`],
-        [plan.shift, `${identifier('table', 'normShift')}(valueHead, i32(column))`],
-        [plan.tokenRate, `${identifier('table', 'tokenRate')}(i32(column))`],
-      ];
-      for (const [matrix, read] of rows) if (matrix !== null) overElements(kernel, 1, matrix.columns, () => writer.line(`${at(matrix, '0u', 'column')} = ${read};`));
+      for (const { matrix, source } of plan.tables) overElements(kernel, matrix.rows, matrix.columns, () => writer.line(`${at(matrix, 'row', 'column')} = ${tableRead(source)};`));
       for (const part of plan.state) {
         overElements(kernel, part.rows, part.columns, () => {
           const target = at(part.matrix, `(row + ${part.row}u)`, 'column');
           writer.block('if (parameters.isFresh == 0u)', () => writer.line(`${target} = ${stateOf(part)};`));
-          if (part.table === null) return;
-          const indices = part.table.startsWith('bias') ? 'valueHead, i32(column)' : 'valueHead, i32(row), i32(column)';
-          writer.block('else', () => writer.line(`${target} = ${identifier('table', part.table ?? '')}(${indices});`));
+          const { source } = part;
+          if (source !== null) writer.block('else', () => writer.line(`${target} = ${tableRead(source)};`));
         });
       }
       writer.block('if (local == 0u)', () => {
         writer.line('var filled = 0u;');
-        if (plan.rule.miniBatch > 1) writer.block('if (parameters.isFresh == 0u)', () => writer.line(`filled = u32(state[parameters.${stateField('filled')} + u32(sequence)]);`));
+        if (plan.batch > 1) writer.block('if (parameters.isFresh == 0u)', () => writer.line(`filled = u32(state[parameters.${stateField('filled')} + u32(sequence)]);`));
         writer.line('counts[task] = filled;');
       });
     },
   });
 }
 
-function stateOf({ state, rows, columns }: StatePart): string {
-  return `state[parameters.${stateField(state)} + (task * ${rows}u + row) * ${columns}u + column]`;
+function stateOf({ state, rows, columns, of }: StatePart): string {
+  return `state[parameters.${stateField(state)} + (u32(${of === 'head' ? 'headLane' : 'i32(task)'}) * ${rows}u + row) * ${columns}u + column]`;
+}
+
+/** The table's number for `row` and `column` of a matrix. */
+function tableRead({ table, perHead, rowAxis, columnAxis }: TableSource): string {
+  const indices = [...(perHead ? ['valueHead'] : []), ...(rowAxis === null ? ['i32(column)'] : rowAxis < columnAxis ? ['i32(row)', 'i32(column)'] : ['i32(column)', 'i32(row)'])];
+  return `${identifier('table', table)}(${indices.join(', ')})`;
 }
 
 /** The state as a call leaves it. */
 export function endProgram(plan: TrainingPlan): ProgramSource {
   return moduleOf({
-    name: `end ${plan.rule.name}`,
+    name: `end ${plan.name}`,
     header: ['The state of each lane, dense.'],
     invocations: trainingLanes,
     fields: stateFields(plan),
     bindings: [work(false), integers, counts(false), { name: 'state', element: 'f32', write: true, comment: 'every tensor of the state, one after another' }],
     body: (kernel) => {
       const { writer } = kernel;
-      readLane(kernel, plan, ['sequence', 'valueHead']);
-      for (const part of plan.state) overElements(kernel, part.rows, part.columns, () => writer.line(`${stateOf(part)} = ${at(part.matrix, `(row + ${part.row}u)`, 'column')};`));
-      if (plan.rule.miniBatch > 1) writer.block('if (local == 0u && valueHead == 0i)', () => writer.line(`state[parameters.${stateField('filled')} + u32(sequence)] = f32(counts[task]);`));
+      readLane(kernel, plan, ['sequence', 'valueHead', 'headLane', 'isFirst']);
+      for (const part of plan.state) {
+        overElements(kernel, part.rows, part.columns, () => {
+          const store = `${stateOf(part)} = ${at(part.matrix, `(row + ${part.row}u)`, 'column')};`;
+          writer.line(part.of === 'head' ? `if (isFirst == 1i) { ${store} }` : store);
+        });
+      }
+      if (plan.batch > 1) writer.block('if (local == 0u && valueHead == 0i)', () => writer.line(`state[parameters.${stateField('filled')} + u32(sequence)] = f32(counts[task]);`));
     },
   });
 }
 
 /** Some tokens of each lane, in pieces that no end of a mini-batch crosses. */
 export function advanceProgram(plan: TrainingPlan): ProgramSource {
-  const { rule, block, width, valueDim, key, query, target } = plan;
+  const { name, batch, block, width, valueDim, key, query, target, rates } = plan;
   return moduleOf({
-    name: `advance ${rule.name}`,
-    header: [`${rule.name} in its dual form: pieces of at most ${block} tokens of a mini-batch of ${rule.miniBatch}, one workgroup for each value head.`],
+    name: `advance ${name}`,
+    header: [`${name}: pieces of at most ${block} tokens, none across the end of a batch of ${batch}, one workgroup for each value head.`],
     invocations: trainingLanes,
     fields: advanceFields,
     bindings: [
@@ -110,19 +114,19 @@ export function advanceProgram(plan: TrainingPlan): ProgramSource {
     globals: ['var<workgroup> filledBefore: u32;'],
     body: (kernel) => {
       const { writer } = kernel;
-      readLane(kernel, plan, ['queryRow', 'keyRow', 'valueRow', 'outputRow', 'length', 'writeStrength', 'writeStrengthStep', ...(rule.optimizer.kind === 'momentum' ? (['logDecay', 'logDecayStep', 'momentum', 'momentumStep'] as const) : [])]);
+      readLane(kernel, plan, ['queryRow', 'keyRow', 'valueRow', 'outputRow', 'length', ...(rates === null ? [] : (['writeStrength', 'writeStrengthStep'] as const)), ...(rates?.optimizer === 'momentum' ? (['logDecay', 'logDecayStep', 'momentum', 'momentumStep'] as const) : [])]);
       writer.block('if (local == 0u)', () => writer.line('filledBefore = counts[task];'));
       writer.line('var filled = workgroupUniformLoad(&filledBefore);', 'let end = min(parameters.endToken, u32(length));');
       writer.block('for (var first = parameters.firstToken; first < end;)', () => {
-        writer.line(`let room = ${rule.miniBatch}u - filled;`, `let tokens = min(min(end - first, room), ${block}u);`, 'let batchEnds = tokens == room;');
-        for (const [name, matrix] of [['key', key], ['query', query]] as const) {
+        writer.line(`let room = ${batch}u - filled;`, `let tokens = min(min(end - first, room), ${block}u);`, 'let batchEnds = tokens == room;');
+        for (const [side, matrix] of [['key', key], ['query', query]] as const) {
           overElements(kernel, 'tokens', matrix.columns, () => {
-            const read = `${name}[(u32(${name}Row) + first + row) * ${width}u + column]`;
+            const read = `${side}[(u32(${side}Row) + first + row) * ${width}u + column]`;
             if (matrix.columns === width) writer.line(`${at(matrix, 'row', 'column')} = ${read};`);
             else writer.line('var channel = 1.0f;', `if (column < ${width}u) { channel = ${read}; }`, `${at(matrix, 'row', 'column')} = channel;`);
           });
         }
-        overElements(kernel, 'tokens', valueDim, () => writer.line(`${at(target, 'row', 'column')} = value[(u32(valueRow) + first + row) * ${valueDim}u + column]${rule.target === 'value' ? '' : ` - ${at(key, 'row', 'column')}`};`));
+        overElements(kernel, 'tokens', valueDim, () => writer.line(`${at(target, 'row', 'column')} = value[(u32(valueRow) + first + row) * ${valueDim}u + column]${plan.subtractsKey ? ` - ${at(key, 'row', 'column')}` : ''};`));
         for (const step of plan.steps) writeStep(kernel, plan, step);
         writer.line('first += tokens;', 'filled = select(filled + tokens, 0u, batchEnds);');
       });

@@ -1,7 +1,7 @@
 /** Steps of a piece in WGSL: the lanes of one workgroup share the elements of each matrix, which stands in the lane's part of `work`, and meet after every step. */
 import type { RowKernel } from '@heed/runtime-webgpu';
 import type { Matrix } from '../layout.ts';
-import { scalarNames, type Count, type ScalarName, type TrainingPlan, type TrainingStep } from '../plan.ts';
+import { scalarNames, type Count, type RateMatrices, type ScalarName, type TrainingPlan, type TrainingStep } from '../plan.ts';
 
 /** Lanes of a workgroup. */
 export const trainingLanes = 128;
@@ -30,7 +30,11 @@ function overTokens({ writer }: RowKernel, body: () => void): void {
   meet({ writer });
 }
 
-const scalar = ({ scalars }: TrainingPlan, name: ScalarName | 1): string => (name === 1 ? '1.0f' : at(scalars, '0u', `${scalarNames.indexOf(name)}u`));
+function scalar({ rates }: TrainingPlan, name: ScalarName | 1): string {
+  if (name === 1) return '1.0f';
+  if (rates === null) throw new RangeError('a plan without rates has no factors');
+  return at(rates.scalars, '0u', `${scalarNames.indexOf(name)}u`);
+}
 
 export function writeStep(kernel: RowKernel, plan: TrainingPlan, step: TrainingStep): void {
   const { writer } = kernel;
@@ -59,8 +63,16 @@ export function writeStep(kernel: RowKernel, plan: TrainingPlan, step: TrainingS
     case 'error':
       writeError(kernel, plan, step);
       return;
+    case 'append':
+      overElements(kernel, 'tokens', step.from.columns, () => writer.line(`${at(step.to, '(filled + row)', 'column')} = ${at(step.from, 'row', 'column')};`));
+      return;
+    case 'convolve':
+      writeConvolve(kernel, plan, step);
+      return;
     case 'rates':
-      writer.block('if (local == 0u)', () => writeRates(kernel, plan));
+      writer.block('if (local == 0u)', () => {
+        if (plan.rates !== null) writeRates(kernel, plan.rates);
+      });
       meet(kernel);
       return;
     case 'finish':
@@ -133,14 +145,31 @@ function writeError(kernel: RowKernel, { gain, shift, valueDim }: TrainingPlan, 
   });
 }
 
-function writeFinish(kernel: RowKernel, { gain, shift, valueDim, query, rule }: TrainingPlan, from: Matrix): void {
+function writeFinish(kernel: RowKernel, { gain, shift, valueDim, query, residual }: TrainingPlan, from: Matrix): void {
   const { writer } = kernel;
   overTokens(kernel, () => {
     if (gain !== null) writeStandard(kernel, from, valueDim);
     writer.block(`for (var column = 0u; column < ${valueDim}u; column++)`, () => {
       const read = gain === null || shift === null ? at(from, 'token', 'column') : `fma(${at(gain, '0u', 'column')}, (${at(from, 'token', 'column')} - mean) * factor, ${at(shift, '0u', 'column')})`;
-      writer.line(`output[(u32(outputRow) + first + token) * ${valueDim}u + column] = ${read}${rule.residual ? ` + ${at(query, 'token', 'column')}` : ''};`);
+      writer.line(`output[(u32(outputRow) + first + token) * ${valueDim}u + column] = ${read}${residual ? ` + ${at(query, 'token', 'column')}` : ''};`);
     });
+  });
+}
+
+function writeConvolve(kernel: RowKernel, { batch }: TrainingPlan, { to, from, taps }: Extract<TrainingStep, { step: 'convolve' }>): void {
+  const { writer } = kernel;
+  overElements(kernel, batch, from.columns, () => {
+    if (taps === null) {
+      writer.line(`${at(to, 'row', 'column')} = parameters.rate * ${at(from, 'row', 'column')};`);
+      return;
+    }
+    const centre = (taps.rows - 1) / 2;
+    writer.line('var sum = 0.0f;');
+    writer.block(`for (var tap = 0u; tap < ${taps.rows}u; tap++)`, () => {
+      writer.line('let place = row + tap;');
+      writer.block(`if (place >= ${centre}u && place < ${batch + centre}u)`, () => writer.line(`sum = fma(${at(taps, 'tap', 'column')}, ${at(from, `(place - ${centre}u)`, 'column')}, sum);`));
+    });
+    writer.line(`${at(to, 'row', 'column')} = parameters.rate * sum;`);
   });
 }
 
@@ -148,14 +177,14 @@ function writeFinish(kernel: RowKernel, { gain, shift, valueDim, query, rule }: 
 const input = (name: string): string => `finite(inputs[u32(${name} + i32(first + token) * ${name}Step)])`;
 
 /** As `wasm/rates.ts` says: α, β and the coefficients of gradients, one number after another. */
-function writeRates(kernel: RowKernel, plan: TrainingPlan): void {
+function writeRates(kernel: RowKernel, rates: RateMatrices): void {
   const { writer, builtins } = kernel;
-  const { rule, next, last, alpha, beta, coefficients, tokenRate, scalars } = plan;
+  const { optimizer, next, last, alpha, beta, coefficients, tokenRate, scalars } = rates;
   builtins.add('finite');
   const keep = (name: ScalarName, value: string): void => {
     writer.line(`${at(scalars, '0u', `${scalarNames.indexOf(name)}u`)} = ${value};`);
   };
-  if (rule.optimizer.kind === 'accumulate') {
+  if (optimizer === 'accumulate') {
     writer.block('for (var token = 0u; token < tokens; token++)', () => {
       writer.line(`${at(next, '0u', 'token')} = ${input('writeStrength')};`);
       const raised = `1.0f / f32(filled + token + 1u)${tokenRate === null ? '' : ` + ${at(tokenRate, '0u', '(filled + token)')}`}`;
