@@ -118,11 +118,12 @@ async function warmUp(contender: Contender, { budget, warm, minSample, now }: { 
     clock.samples.push(first);
     return clock;
   }
-  let [last, spent] = [0, first];
-  do {
+  let last = await time(contender, 1, now);
+  let spent = first + last;
+  while (spent + last <= warm) {
     last = await time(contender, 1, now);
     spent += last;
-  } while (spent + last <= warm);
+  }
   const repeats = Math.max(1, Math.ceil(minSample / Math.max(last, minSample / 1000)));
   return new Clock(repeats, budget - spent - rested - (await rest(contender)), now);
 }
