@@ -3,7 +3,7 @@ import { createReferenceBackend } from '@heed/core/reference';
 import type { Competitor, Compiling, Prepared } from './competitor.ts';
 import type { CompetitorSource, StartOptions } from './competitors.ts';
 import type { Inputs } from './inputs.ts';
-import { javascriptLimit, type Limits, wasmLimits } from './limits.ts';
+import { javascriptLimit, type Limits, wasmLimits, webgpuLimits } from './limits.ts';
 import { summarize } from './measure.ts';
 import { tablesOf, variantOf } from './variants.ts';
 import type { Workload } from './workloads.ts';
@@ -13,6 +13,7 @@ export const backendSources: readonly CompetitorSource[] = [
   { name: 'reference', role: 'backend', start: () => competitorOf(createReferenceBackend(), { about: 'float64, one thread.', limit: javascriptLimit }) },
   { name: 'cpu', role: 'backend', start: async (options) => cpu('portable', options) },
   { name: 'cpu-wide', role: 'backend', ownProcess: true, start: async (options) => cpu('wide', options) },
+  { name: 'webgpu', role: 'backend', start: webgpu },
 ];
 
 /** The cpu backend with its own runtime; what it measures as limits is what its emitted code could reach. */
@@ -31,6 +32,19 @@ async function cpu(vectors: 'portable' | 'wide', { threads }: StartOptions): Pro
     measureLimits: async (): Promise<Limits> => {
       const { perCore, allCores } = await measureLimits(runtime);
       return { [names.perCore]: perCore, ...(threads === 1 ? {} : { [names.allCores]: allCores }) };
+    },
+  };
+}
+
+/** The webgpu backend with its own device; what it measures as limits is what shaders reach there. */
+async function webgpu(): Promise<Competitor> {
+  const [{ createWebGpuRuntime, measureDeviceLimits }, { createWebGpuBackend }] = await Promise.all([import('@heed/runtime-webgpu'), import('@heed/webgpu')]);
+  const runtime = await createWebGpuRuntime();
+  return {
+    ...competitorOf(await createWebGpuBackend({ runtime }), { about: runtime.describe().join(' '), limit: webgpuLimits.f32 }),
+    measureLimits: async (): Promise<Limits> => {
+      const { f32, f16 } = await measureDeviceLimits(runtime);
+      return { [webgpuLimits.f32]: { ...f32, threads: 1 }, ...(f16 === null ? {} : { [webgpuLimits.f16]: { ...f16, threads: 1 } }) };
     },
   };
 }

@@ -30,6 +30,9 @@ export const wasmLimits = {
   wide: { perCore: 'wasm wide, one core', allCores: 'wasm wide' },
 } as const;
 
+/** Limits of the GPU's shaders, by the type that they compute in. */
+export const webgpuLimits = { f32: 'webgpu', f16: 'webgpu f16' } as const;
+
 /** Measures every limit of these competitors, one after the other. */
 export async function measureLimits(competitors: readonly Pick<Competitor, 'limit' | 'measureLimits'>[]): Promise<Limits> {
   const limits: Record<string, Limit> = {};

@@ -139,7 +139,21 @@ const cpuSuite: readonly Row[] = [
   row('small?heads=8,lq=16,dim=64', 16, { ...one, heads: 8, queryDim: 64, mask: dense }),
 ];
 
-const namedSuites: ReadonlyMap<string, readonly Row[]> = new Map([['cpu', cpuSuite]]);
+/** Calls that fill a GPU, and smaller ones that a software device makes in a second or so. */
+const webgpuSuite: readonly Row[] = [
+  row('small?heads=8,lq=16,dim=64', 16, { ...one, heads: 8, queryDim: 64, mask: dense }),
+  row('prefill-causal?heads=4,lq=512,dim=64', 512, { ...one, heads: 4, queryDim: 64 }),
+  row('prefill-dense?heads=4,lq=512,dim=64', 512, { ...one, heads: 4, queryDim: 64, mask: dense }),
+  row('decode?heads=8,keyHeads=2,dim=64,lk=4096', 1, { ...one, heads: 8, keyHeads: 2, queryDim: 64 }, 4096),
+  ...[2048, 4096].map((length) => row(`memory?heads=1,lq=${length},dim=64`, length, { ...one, heads: 1, queryDim: 64 })),
+  ...[64, 128].flatMap((dim) => [
+    row(`prefill-causal?heads=32,lq=4096,dim=${dim}`, 4096, { ...one, heads: 32, queryDim: dim }),
+    row(`prefill-dense?heads=32,lq=4096,dim=${dim}`, 4096, { ...one, heads: 32, queryDim: dim, mask: dense }),
+  ]),
+  row('decode?heads=32,keyHeads=8,dim=128,lk=32768', 1, { ...one, heads: 32, keyHeads: 8, queryDim: 128 }, 32768),
+];
+
+const namedSuites: ReadonlyMap<string, readonly Row[]> = new Map([['cpu', cpuSuite], ['webgpu', webgpuSuite]]);
 
 /** What `--suite` takes. `model` is the model that was asked for; the others are fixed lists. */
 export const suites: readonly string[] = ['model', ...namedSuites.keys()];

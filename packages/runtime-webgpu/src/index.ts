@@ -3,6 +3,8 @@ export type { WebGpuRuntimeOptions } from './runtime.ts';
 export type { BufferRange, Dispatch } from './commands.ts';
 export type { DeviceOptions, Machine } from './device.ts';
 export type { BufferOptions } from './buffers.ts';
+export { measureDeviceLimits } from './limits.ts';
+export type { DeviceLimit, DeviceLimits } from './limits.ts';
 export type { Binding, PipelineOptions, Program, ProgramSource } from './pipelines.ts';
 export { declareBuiltins } from './wgsl/builtins.ts';
 export type { Builtin } from './wgsl/builtins.ts';
