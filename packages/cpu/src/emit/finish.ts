@@ -29,13 +29,18 @@ export function emitFinish(emission: Emission): Callee {
       if (rule.kind === 'softmax') {
         if (plan.countsKeys) f.set(isEmpty, i32.eqz(v128.any_true(v128.load(state, stateWords.count))));
         else f.set(isEmpty, f32.eq(total, 0));
-        const sink = f.let('sink', v128.load32_splat(i32.add(sinks, i32.shl(head, 2))));
+        // Without a sink the largest score is where the sum was taken from.
+        const sink = f.let('sink', rule.sink === null ? minusInfinity() : v128.load32_splat(i32.add(sinks, i32.shl(head, 2))));
         const largest = f.let('largest', v128.load(state, stateWords.largest));
-        const origin = f.let('origin', f32x4.pmax(largest, sink));
+        const origin = f.let('origin', rule.sink === null ? largest : f32x4.pmax(largest, sink));
         f.set(origin, v128.bitselect(constantF32x4(0), origin, f32x4.eq(origin, minusInfinity())));
-        const own = f.let('own', exp(lanes(f), f32x4.sub(largest, origin)));
-        const whole = f.let('whole', f32x4.add(f32x4.mul(f32x4.splat(total), own), exp(lanes(f), f32x4.sub(sink, origin))));
-        f.set(factor, f32x4.div(own, whole));
+        const whole = f.let('whole', f32x4.splat(total));
+        if (rule.sink === null) f.set(factor, f32x4.div(constantF32x4(1), whole));
+        else {
+          const own = f.let('own', exp(lanes(f), f32x4.sub(largest, origin)));
+          f.set(whole, f32x4.add(f32x4.mul(whole, own), exp(lanes(f), f32x4.sub(sink, origin))));
+          f.set(factor, f32x4.div(own, whole));
+        }
         const logarithm = f.let('logarithm', f32x4.add(origin, log(lanes(f), whole)));
         const at = (part: string): ReturnType<typeof word> => word(call, layouts.call.offset(part));
         const place = i32.add(i32.add(at('logSumExp'), i32.mul(tensorBatch, at('logSumExp.batch'))), i32.add(i32.mul(head, at('logSumExp.head')), i32.mul(i32.add(queryStart, index), at('logSumExp.row'))));
