@@ -1,5 +1,6 @@
 import { readsEdges, transformedWidth, type Assessment, type AttentionRequest, type CallShape, type Capabilities, type Refusal, type Request } from '@heed/core';
 import type { Machine } from '@heed/runtime-webgpu';
+import { blockKeyOf, blockQueryOf, laneKeys, tileRefusal } from './tiles.ts';
 import { planOf, type Plan } from './plan.ts';
 
 /** What this backend can do; `assess` refuses the rest. */
@@ -31,7 +32,7 @@ export function assess(request: Request, machine: Machine, shape?: CallShape): A
   }
   const refusals = refusalsOf(request, machine);
   if (refusals.length > 0) return { supported: false, refusals };
-  const plan = planOf(request);
+  const plan = planOf(request, machine);
   return { supported: true, plan: describePlan(plan)[0] ?? plan.path, ...(shape === undefined ? {} : { cost: costOf(plan, shape) }) };
 }
 
@@ -46,6 +47,8 @@ function refusalsOf(request: AttentionRequest, machine: Machine): readonly Refus
   for (const [role, dtype] of Object.entries(dtypes)) {
     if (!capabilities.dtypes.includes(dtype)) refusals.push({ stage: 'dtype', reason: `${role} is ${dtype}`, remedy: `Use one of ${capabilities.dtypes.join(', ')}.` });
   }
+  const tile = tileRefusal(machine);
+  if (tile !== null) refusals.push({ stage: 'shape', reason: `the smallest tile does not fit: ${tile}`, remedy: 'Use another backend, or a device with the limits that WebGPU guarantees.' });
   if (storage !== 'contiguous') refusals.push({ stage: 'storage', reason: `keys and values are ${storage}`, remedy: 'Gather them to one tensor.' });
   if (gradients !== undefined && gradients.length > 0) refusals.push({ stage: 'gradients', reason: 'this backend computes no gradients', remedy: 'Use the reference backend for gradients.' });
   for (const [role, dim] of Object.entries({ queryDim, keyDim, valueDim })) {
@@ -64,10 +67,11 @@ function refusalsOf(request: AttentionRequest, machine: Machine): readonly Refus
 
 /** The plan in sentences. */
 export function describePlan(plan: Plan): readonly string[] {
-  const { path, blockQuery, blockKey } = plan;
+  const { path, tile, subgroup } = plan;
   return [
     path === 'online' ? 'one walk over the keys with running statistics' : 'whole rows of scores in a scratch buffer, a few blocks of queries at a time',
-    `workgroups of ${blockQuery} queries × ${blockKey} keys, one invocation for each pair`,
+    `workgroups of ${blockQueryOf(tile)} queries × ${blockKeyOf(tile)} keys: ${tile.teams} teams of ${tile.lanes} lanes, ${tile.rows} × ${laneKeys} pairs each`,
+    subgroup > 1 ? `rows reduce over ${subgroup} neighbouring lanes by subgroup operations` : 'rows reduce through workgroup memory',
     'sums, statistics and weights in float32; rows that are transformed or stored narrower are made float32 first, linear in tokens',
     'masked scores are −10³⁰, and scores from there down count as −∞; tiles that the mask empties are not computed, and those it fills run no mask code',
   ];

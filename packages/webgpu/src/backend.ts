@@ -1,13 +1,15 @@
 import type { Assessment, AttentionKernel, AttentionRequest, Backend, CallShape, Capabilities, FastWeightKernel, FastWeightRequest, Request } from '@heed/core';
 import { AttentionError, contractVersion } from '@heed/core';
 import { checkRequest } from '@heed/core/compute';
-import { createWebGpuRuntime, type WebGpuRuntime, type WebGpuRuntimeOptions } from '@heed/runtime-webgpu';
+import { createWebGpuRuntime, type Machine, type WebGpuRuntime, type WebGpuRuntimeOptions } from '@heed/runtime-webgpu';
 import { assess, capabilities } from './assess.ts';
 import { WebGpuKernel } from './kernel.ts';
 
 export interface WebGpuBackendOptions extends WebGpuRuntimeOptions {
   /** The runtime to work on, shared with others; the other options are then its own. Default: a new one, which `dispose` closes too. */
   readonly runtime?: WebGpuRuntime;
+  /** Plans as if the device had no more than this, for testing what smaller devices run. Default: all that it has. */
+  readonly within?: Partial<Machine>;
 }
 
 /**
@@ -15,8 +17,9 @@ export interface WebGpuBackendOptions extends WebGpuRuntimeOptions {
  * @throws AttentionError as `createWebGpuRuntime`
  */
 export async function createWebGpuBackend(options: WebGpuBackendOptions = {}): Promise<WebGpuBackend> {
-  const { runtime, ...own } = options;
-  return new WebGpuBackend(runtime ?? (await createWebGpuRuntime(own)), runtime === undefined);
+  const { runtime: shared, within = {}, ...own } = options;
+  const runtime = shared ?? (await createWebGpuRuntime(own));
+  return new WebGpuBackend(runtime, { ...runtime.machine, ...within }, shared === undefined);
 }
 
 export class WebGpuBackend implements Backend {
@@ -25,17 +28,19 @@ export class WebGpuBackend implements Backend {
   readonly capabilities: Capabilities = capabilities;
   readonly runtime: WebGpuRuntime;
   readonly #ownsRuntime: boolean;
+  readonly #machine: Machine;
   readonly #kernels = new Set<WebGpuKernel>();
   #disposed = false;
 
   /** @internal use {@link createWebGpuBackend} */
-  constructor(runtime: WebGpuRuntime, ownsRuntime: boolean) {
+  constructor(runtime: WebGpuRuntime, machine: Machine, ownsRuntime: boolean) {
+    this.#machine = machine;
     this.runtime = runtime;
     this.#ownsRuntime = ownsRuntime;
   }
 
   assess(request: Request, shape?: CallShape): Assessment {
-    return assess(request, this.runtime.machine, shape);
+    return assess(request, this.#machine, shape);
   }
 
   async prepare(request: AttentionRequest): Promise<AttentionKernel>;
@@ -48,7 +53,7 @@ export class WebGpuBackend implements Backend {
       const refusals = assessment.supported ? [] : assessment.refusals;
       throw new AttentionError('unsupported', `${refusals.map(({ stage, reason }) => `${stage}: ${reason}`).join('; ')}.`, refusals.map(({ remedy }) => remedy).join(' '));
     }
-    const kernel = new WebGpuKernel(this.runtime, request, (gone) => this.#kernels.delete(gone));
+    const kernel = new WebGpuKernel(this.runtime, request, this.#machine, (gone) => this.#kernels.delete(gone));
     await kernel.compile();
     this.#kernels.add(kernel);
     return kernel;

@@ -2,11 +2,12 @@ import type { AttentionInputs, AttentionKernel, AttentionOutputs, AttentionReque
 import { AttentionError, elementCount, isHostTensor } from '@heed/core';
 import type { Binder, BoundCall, KeyInputs } from '@heed/core/compute';
 import { classifyTiles, countTiles, createBinder, mergeClassOf, observedShapeOf, partialRequestOf } from '@heed/core/compute';
-import { CallBuffers, operationCall, Slicer, type ElementShader, type Stage, type WebGpuRuntime } from '@heed/runtime-webgpu';
+import { CallBuffers, operationCall, Slicer, type ElementShader, type Stage, type WebGpuRuntime, type Machine } from '@heed/runtime-webgpu';
 import { assess, describePlan } from './assess.ts';
 import { CallStages, programsOf, type Programs } from './stages.ts';
 import { fillUnseen, sumOverRows } from './observation.ts';
 import { observingPlanOf, partialPlanOf, planOf } from './plan.ts';
+import { blockKeyOf, blockQueryOf, tileTable } from './tiles.ts';
 import { transformProgram } from './kernels/transform.ts';
 
 /** A compiled request on the GPU: bind → classify tiles → write records → dispatch, in slices. */
@@ -14,6 +15,7 @@ export class WebGpuKernel implements AttentionKernel {
   readonly request: AttentionRequest;
   readonly mergeClass: MergeClass | null;
   readonly #runtime: WebGpuRuntime;
+  readonly #machine: Machine;
   readonly #binder: Binder;
   readonly #slicer: Slicer;
   readonly #main: Programs;
@@ -24,17 +26,19 @@ export class WebGpuKernel implements AttentionKernel {
   readonly #onDispose: (kernel: WebGpuKernel) => void;
   #disposed = false;
 
-  constructor(runtime: WebGpuRuntime, request: AttentionRequest, onDispose: (kernel: WebGpuKernel) => void) {
+  /** @param machine what plans count on: the device's, or less */
+  constructor(runtime: WebGpuRuntime, request: AttentionRequest, machine: Machine, onDispose: (kernel: WebGpuKernel) => void) {
+    this.#machine = machine;
     this.request = request;
     this.mergeClass = mergeClassOf(request.variant).mergeClass;
     this.#runtime = runtime;
     this.#binder = createBinder(request, { runtime });
     this.#slicer = new Slicer(runtime);
     this.#onDispose = onDispose;
-    this.#main = programsOf(request, planOf(request));
+    this.#main = programsOf(request, planOf(request, machine));
     const { stages = [], keyMass = false } = request.observe ?? {};
     const looked = new Set<ObservedStage>([...stages, ...(keyMass ? (['weights'] as const) : [])]);
-    this.#observing = new Map([...looked].map((stage) => [stage, programsOf(request, observingPlanOf(request, stage))]));
+    this.#observing = new Map([...looked].map((stage) => [stage, programsOf(request, observingPlanOf(request, machine, stage))]));
   }
 
   /** Compiles every program that calls of this request surely need, without stalling. */
@@ -67,7 +71,7 @@ export class WebGpuKernel implements AttentionKernel {
     const { mergeClass, refusal } = mergeClassOf(this.request.variant);
     if (mergeClass === null) throw new AttentionError('merge-refused', `Partial results of this variant do not merge: ${refusal}.`, 'Run it over all keys at once.');
     const request = partialRequestOf(this.request);
-    const programs = (this.#partial ??= programsOf(request, partialPlanOf(request)));
+    const programs = (this.#partial ??= programsOf(request, partialPlanOf(request, this.#machine)));
     const call = { ...this.#binder.bind(inputs), request };
     const runtime = this.#runtime;
     const buffers = new CallBuffers(runtime);
@@ -144,12 +148,12 @@ export class WebGpuKernel implements AttentionKernel {
     this.#checkOpen();
     const call = 'query' in about ? this.#binder.bind(about) : null;
     const shape = call === null ? (about as CallShape) : { batch: call.outputShape[0] ?? 0, heads: call.heads, keyHeads: call.keyHeads, queryLength: call.queryRows, keyLength: call.keyRows };
-    const assessment = assess(this.request, this.#runtime.machine, shape);
+    const assessment = assess(this.request, this.#machine, shape);
     const { plan, attention, rows } = this.#main;
     return {
       backend: 'webgpu',
-      plan: [...describePlan(plan), ...this.#runtime.describe()],
-      ...(call === null ? {} : { tiles: countTiles(classifyTiles(call, { blockQuery: plan.blockQuery, blockKey: plan.blockKey })) }),
+      plan: [...describePlan(plan), ...this.#runtime.describe(), ...tileTable(this.#machine)],
+      ...(call === null ? {} : { tiles: countTiles(classifyTiles(call, { blockQuery: blockQueryOf(plan.tile), blockKey: blockKeyOf(plan.tile) })) }),
       ...(assessment.supported && assessment.cost !== undefined ? { cost: assessment.cost } : {}),
       alternatives: [],
       code: Object.fromEntries([attention, ...rows].map(({ name, code }) => [name, code])),

@@ -8,6 +8,12 @@ export const sequenceFields = [
 /** Fields of a task, in order. */
 export const taskFields = ['sequence', 'head', 'rowsAt', 'rowCount', 'runsAt', 'runCount', 'observedAt'] as const;
 
+/** Fields of a task of a split row, in order: some rows of one key head, and one part of their keys. */
+export const splitFields = ['sequence', 'keyHead', 'rowsAt', 'rowCount', 'first', 'end', 'mixed'] as const;
+
+/** Fields of a row that is brought together from parts, in order: part p is task firstPart + p · partStep, in which the row has its place. */
+export const mergeFields = ['sequence', 'head', 'queryIndex', 'firstPart', 'partStep', 'partCount', 'place'] as const;
+
 /** Fields of a run of keys, in order. */
 export const runFields = ['first', 'end', 'mixed'] as const;
 

@@ -3,8 +3,10 @@ import { AttentionError, isHostTensor } from '@heed/core';
 import type { BoundCall, BoundSequence, TileClasses } from '@heed/core/compute';
 import { classifyTiles } from '@heed/core/compute';
 import type { Plan } from './plan.ts';
+import { isSplit } from './splits.ts';
+import { blockKeyOf, blockQueryOf } from './tiles.ts';
 
-/** Keys first … end − 1, none of which the mask surely forbids; mixed where it decides pair by pair. */
+/** Keys first … end − 1, none of which the mask surely forbids; mixed where it decides pair by pair. A run that is not mixed is whole tiles. */
 export interface KeyRun {
   readonly first: number;
   readonly end: number;
@@ -20,14 +22,14 @@ export interface BlockTask {
   readonly runs: readonly KeyRun[];
 }
 
-/** Every block of a call. Rows of padding walk over nothing. */
+/** Every block of a call, but of the sequences whose keys are split. Rows of padding walk over nothing. */
 export function scheduleOf(call: BoundCall, plan: Plan): readonly BlockTask[] {
   return call.blocks === null ? maskedTasks(call, plan) : listedTasks(call, call.blocks, plan);
 }
 
 /** Tiles of keys that a task computes. */
-export function tilesOf({ runs }: BlockTask, { blockKey }: Plan): number {
-  return runs.reduce((sum, { first, end }) => sum + Math.ceil((end - first) / blockKey), 0);
+export function tilesOf({ runs }: BlockTask, { tile }: Plan): number {
+  return runs.reduce((sum, { first, end }) => sum + Math.ceil((end - first) / blockKeyOf(tile)), 0);
 }
 
 /** Blocks of the observed rows only, each over all the keys that count: scores exist there whatever the mask says. */
@@ -44,7 +46,7 @@ export function observedTasks(call: BoundCall, plan: Plan, chosen: { readonly he
         const runs = seen.get(`${index} ${head} ${row}`) ?? [];
         together.set(runs, [...(together.get(runs) ?? []), row]);
       }
-      for (const [runs, rows] of together) for (const part of blocksOf(rows, plan.blockQuery)) tasks.push({ sequence: index, head, rows: part, runs });
+      for (const [runs, rows] of together) for (const part of blocksOf(rows, blockQueryOf(plan.tile))) tasks.push({ sequence: index, head, rows: part, runs });
     }
   }
   return tasks;
@@ -56,11 +58,12 @@ export function withGaps(runs: readonly KeyRun[], keyLength: number): readonly K
 }
 
 function maskedTasks(call: BoundCall, plan: Plan): readonly BlockTask[] {
-  const classes = classifyTiles(call, { blockQuery: plan.blockQuery, blockKey: plan.blockKey });
+  const blockQuery = blockQueryOf(plan.tile);
+  const classes = classifyTiles(call, { blockQuery, blockKey: blockKeyOf(plan.tile) });
   const tasks: BlockTask[] = [];
   const known = new Map<string, readonly KeyRun[]>();
   for (const [index, sequence] of call.sequences.entries()) {
-    const blocks = blocksOf(range(0, sequence.queryLength), plan.blockQuery);
+    const blocks = isSplit(call, plan, sequence) ? [] : blocksOf(range(0, sequence.queryLength), blockQuery);
     for (let head = 0; head < call.heads; head += 1) {
       for (const [tile, rows] of blocks.entries()) {
         const [entries, heads] = classes.shape;
@@ -77,9 +80,9 @@ function maskedTasks(call: BoundCall, plan: Plan): readonly BlockTask[] {
   return tasks;
 }
 
-function paddingTasks(call: BoundCall, { blockQuery }: Plan, index: number, sequence: BoundSequence): readonly BlockTask[] {
+function paddingTasks(call: BoundCall, { tile }: Plan, index: number, sequence: BoundSequence): readonly BlockTask[] {
   const tasks: BlockTask[] = [];
-  const blocks = blocksOf(range(sequence.queryLength, sequence.queryRows), blockQuery);
+  const blocks = blocksOf(range(sequence.queryLength, sequence.queryRows), blockQueryOf(tile));
   for (let head = 0; head < call.heads; head += 1) for (const rows of blocks) tasks.push({ sequence: index, head, rows, runs: [] });
   return tasks;
 }
@@ -97,7 +100,29 @@ function runsOf({ shape, classes, blockKey }: TileClasses, entry: number, head: 
     if (found !== 0) runs.push({ first: tile * blockKey, end: Math.min(last * blockKey, keyLength), mixed: found === 1 });
     tile = last;
   }
-  return runs;
+  return joined(runs, blockKey);
+}
+
+/** Neighbouring runs of one class as one; what is left of a full run after its whole tiles goes with the mixed ones, whose code looks where keys end. */
+function joined(runs: readonly KeyRun[], blockKey: number): readonly KeyRun[] {
+  const result: KeyRun[] = [];
+  const add = (first: number, end: number, mixed: boolean): void => {
+    const last = result.at(-1);
+    if (first >= end) return;
+    if (last?.end === first && last.mixed === mixed) result.splice(-1, 1, { ...last, end });
+    else result.push({ first, end, mixed });
+  };
+  for (let at = 0; at < runs.length; ) {
+    const { first = 0, mixed = true } = runs[at] ?? {};
+    let next = at + 1;
+    while (next < runs.length && runs[next]?.mixed === mixed && runs[next]?.first === runs[next - 1]?.end) next += 1;
+    const end = runs[next - 1]?.end ?? first;
+    const whole = mixed ? end : end - ((end - first) % blockKey);
+    add(first, whole, mixed);
+    add(whole, end, true);
+    at = next;
+  }
+  return result;
 }
 
 function listedTasks(call: BoundCall, list: BlockList, plan: Plan): readonly BlockTask[] {
@@ -109,7 +134,8 @@ function listedTasks(call: BoundCall, list: BlockList, plan: Plan): readonly Blo
         const runs = blocks
           .map(({ block, full }) => ({ first: block * list.blockKey, end: Math.min((block + 1) * list.blockKey, sequence.keyLength), mixed: !full }))
           .filter(({ first, end }) => first < end);
-        for (const part of blocksOf(rows, plan.blockQuery)) tasks.push({ sequence: index, head, rows: part, runs });
+        const own = joined(runs, blockKeyOf(plan.tile));
+        for (const part of blocksOf(rows, blockQueryOf(plan.tile))) tasks.push({ sequence: index, head, rows: part, runs: own });
       }
     }
     tasks.push(...paddingTasks(call, plan, index, sequence));

@@ -1,13 +1,17 @@
 import type { AttentionRequest, Tensor } from '@heed/core';
 import { HostValues, type BoundCall, type BoundKeys, type ObservedShape } from '@heed/core/compute';
 import { operationCall, sharedValues, turnsWidth, writeTables, type CallBuffers, type ProgramSource, type Stage, type WebGpuRuntime } from '@heed/runtime-webgpu';
+import { decodeProgram, partWidth } from './kernels/decode.ts';
+import { mergeProgram } from './kernels/merge.ts';
 import { prefillProgram } from './kernels/prefill.ts';
 import { rowsProgram } from './kernels/threshold.ts';
 import { isReadInPlace, transformProgram, transformsOf, type Side } from './kernels/transform.ts';
 import { transformedWidth } from '@heed/core';
 import { parameterFields } from './parameters.ts';
-import { planOf, type Plan } from './plan.ts';
-import { Integers, runFields, taskFields } from './records.ts';
+import type { Plan } from './plan.ts';
+import { Integers, mergeFields, runFields, splitFields, taskFields } from './records.ts';
+import { isSplit, splitSchedule } from './splits.ts';
+import { blockKeyOf, blockQueryOf } from './tiles.ts';
 import { observedTasks, scheduleOf, tilesOf, withGaps, type BlockTask } from './schedule.ts';
 
 /** A request's main program, and those that make its rows ready. */
@@ -15,6 +19,8 @@ export interface Programs {
   readonly request: AttentionRequest;
   readonly plan: Plan;
   readonly attention: ProgramSource;
+  /** Programs for sequences of few queries over many keys; null where whole rows are needed at once. */
+  readonly decode: { readonly split: ProgramSource; readonly merge: ProgramSource } | null;
   /** Programs for the sides that are not read as they lie. */
   readonly rows: readonly ProgramSource[];
 }
@@ -25,7 +31,8 @@ export function programsOf(request: AttentionRequest, plan: Plan): Programs {
     request,
     plan,
     attention: plan.path === 'online' ? prefillProgram(request, plan) : rowsProgram(request, plan),
-    rows: sides.filter((side) => !isReadInPlace(request, plan, side, false)).map((side) => transformProgram(request, planOf(request), side)),
+    decode: plan.path === 'online' ? { split: decodeProgram(request, plan), merge: mergeProgram(request, plan) } : null,
+    rows: sides.filter((side) => !isReadInPlace(request, plan, side, false)).map((side) => transformProgram(request, plan, side)),
   };
 }
 
@@ -70,7 +77,9 @@ export class CallStages {
   attention(programs: Programs, targets: { readonly output: GPUBuffer; readonly statistics: GPUBuffer }): readonly Stage[] {
     const call = this.#attentionCall();
     const rows = this.#readyRows(call, programs);
-    return [...rows, this.#overPairs(call, programs, scheduleOf(call, programs.plan), null, targets)];
+    const tasks = scheduleOf(call, programs.plan);
+    const splits = call.sequences.some((sequence) => isSplit(call, programs.plan, sequence)) ? this.#overParts(call, programs, targets) : [];
+    return [...rows, ...(tasks.length > 0 ? [this.#overPairs(call, programs, tasks, null, targets)] : []), ...splits];
   }
 
   /** A pass that looks at one stage of the chosen rows. */
@@ -137,18 +146,62 @@ export class CallStages {
   #readyRows(call: BoundCall, { plan }: Programs): readonly Stage[] {
     if (this.#rows !== undefined) return [];
     const stages: Stage[] = [];
-    const own = planOf(call.request);
     const ready = (side: Side): GPUBuffer => {
       const given = this.#given[side] ?? this.#given.key;
       if (given === undefined) throw new RangeError(`the call has no ${side}`);
       if (isReadInPlace(call.request, plan, side, call.keysTransformed)) return this.#runtime.bufferOf(given);
       const [batch = 0, heads = 0, rows = 0] = given.shape;
       const target = this.#buffers.acquire(4 * batch * heads * rows * (side === 'value' ? plan.valueDim : plan.scoreDim));
-      stages.push(this.rows(transformProgram(call.request, own, side, side === 'key' && call.keysTransformed), side, given, target));
+      stages.push(this.rows(transformProgram(call.request, plan, side, side === 'key' && call.keysTransformed), side, given, target));
       return target;
     };
     this.#rows = { buffers: { query: ready('query'), key: ready('key'), value: ready('value') }, stages };
     return stages;
+  }
+
+  /** Parts of the rows whose keys are split, then what brings them together. */
+  #overParts(call: BoundCall, { plan, decode }: Programs, { output, statistics }: { readonly output: GPUBuffer; readonly statistics: GPUBuffer }): readonly Stage[] {
+    const rows = this.#rows?.buffers;
+    if (decode === null || rows === undefined) throw new RangeError('parts are of one walk over rows that are ready');
+    const { splits, merges } = splitSchedule(call, plan);
+    const integers = new Integers();
+    const sequencesAt = integers.sequences(call.sequences);
+    const lists = new Map<object, number>();
+    const listOf = (members: (typeof splits)[number]['rows']): number => {
+      const at = lists.get(members) ?? integers.list(members.flatMap(({ head, index }) => [head, index]));
+      lists.set(members, at);
+      return at;
+    };
+    const records = splits.flatMap((task) => {
+      const fields: Readonly<Record<(typeof splitFields)[number], number>> = { ...task, rowsAt: listOf(task.rows), rowCount: task.rows.length, mixed: Number(task.mixed) };
+      return splitFields.map((field) => fields[field]);
+    });
+    const splitsAt = integers.list(records);
+    const mergesAt = integers.list(merges.flatMap((task) => {
+      const fields: Readonly<Record<(typeof mergeFields)[number], number>> = { ...task, queryIndex: task.index };
+      return mergeFields.map((field) => fields[field]);
+    }));
+    const words = this.#buffers.words(integers.words());
+    const rowNumbers = plan.tile.walkerRows * partWidth(plan);
+    const parts = this.#buffers.acquire(4 * rowNumbers * Math.max(1, splits.length));
+    const shared = { fields: parameterFields(call.request.variant) };
+    const values = { ...this.#values, heads: call.heads, keyHeads: call.keyHeads, queryRows: call.queryRows, keyRows: call.keyRows, sequencesAt, rowCount: call.rowShape.reduce((product, size) => product * size, 1) };
+    return [
+      {
+        ...shared,
+        source: decode.split,
+        buffers: [rows.query, rows.key, rows.value, words, this.#tables, parts],
+        values: { ...values, tasksAt: splitsAt },
+        costs: splits.map(({ first, end }) => (end - first) * plan.tile.walkerRows * (plan.scoreDim + plan.valueDim)),
+      },
+      {
+        ...shared,
+        source: decode.merge,
+        buffers: [parts, words, this.#tables, output, statistics],
+        values: { ...values, tasksAt: mergesAt },
+        costs: merges.map(({ partCount }) => (partCount + 1) * partWidth(plan)),
+      },
+    ];
   }
 
   #overPairs(call: BoundCall, { plan, attention }: Programs, tasks: readonly BlockTask[], shape: ObservedShape | null, { output, statistics }: { readonly output: GPUBuffer; readonly statistics: GPUBuffer }): Stage {
@@ -171,8 +224,8 @@ export class CallStages {
     });
     const tasksAt = integers.list(records);
     const tiles = tasks.map((task) => tilesOf(task, plan));
-    const scratchStride = plan.blockKey * tiles.reduce((most, count) => Math.max(most, count), 1);
-    const perTask = 4 * plan.blockQuery * scratchStride;
+    const scratchStride = blockKeyOf(plan.tile) * tiles.reduce((most, count) => Math.max(most, count), 1);
+    const perTask = 4 * blockQueryOf(plan.tile) * scratchStride;
     const mostTasks = Math.max(1, Math.floor(scratchBytes / perTask));
     const rows = this.#rows?.buffers;
     if (rows === undefined) throw new RangeError('rows are made ready first');
@@ -185,11 +238,12 @@ export class CallStages {
       ],
       fields: parameterFields(call.request.variant),
       values: { ...this.#values, heads: call.heads, keyHeads: call.keyHeads, queryRows: call.queryRows, keyRows: call.keyRows, sequencesAt, tasksAt, scratchStride, rowCount: call.rowShape.reduce((product, size) => product * size, 1) },
-      costs: tiles.map((count) => (count + 1) * plan.blockQuery * plan.blockKey * (plan.scoreDim + plan.valueDim)),
+      costs: tiles.map((count) => (count + 1) * blockQueryOf(plan.tile) * blockKeyOf(plan.tile) * (plan.scoreDim + plan.valueDim)),
       ...(usesScratch ? { mostTasks } : {}),
     };
   }
 }
+
 
 /** Where each row of a task stands among the rows that are looked at, counted over batch and heads. */
 function observedRows(call: BoundCall, { sequence, head, rows }: BlockTask, shape: ObservedShape): readonly number[] {

@@ -7,7 +7,8 @@ import { sequenceFields } from '../records.ts';
 /** A storage binding: its name, its elements, and whether it is written. */
 export interface StorageBinding {
   readonly name: string;
-  readonly element: 'f32' | 'i32' | 'u32';
+  /** Type of the array's elements. */
+  readonly element: string;
   readonly write?: boolean;
   readonly comment: string;
 }
@@ -19,8 +20,10 @@ export interface ModuleOptions {
   readonly plan: Plan;
   readonly bindings: readonly StorageBinding[];
   readonly invocations: number;
-  /** Query tables are read, of rows that stand in the binding `query`. */
+  /** Query tables are read, of rows that `queryElement` reads. */
   readonly queryTables: readonly string[];
+  /** Extensions of the language. */
+  readonly enables?: readonly string[];
   /** Statements of `main` after the task was found. */
   readonly body: (kernel: KernelBody) => void;
   /** Declarations at module level: workgroup memory and functions. */
@@ -49,6 +52,7 @@ const localNames: Readonly<Record<InputName, string>> = {
   keyHead: 'keyHead',
   queryIndex: 'queryIndex',
   keyIndex: 'keyIndex',
+  edgeIndex: 'edgeIndex',
   queryPosition: 'queryPosition',
   keyPosition: 'keyPosition',
   queryLength: 'sequence.queryLength',
@@ -60,7 +64,7 @@ const localNames: Readonly<Record<InputName, string>> = {
 
 /** A whole shader: parameters, bindings, sequences, tables, builtins, and `main`, in which `task` is the number of this workgroup's task. */
 export function moduleOf(options: ModuleOptions): ProgramSource {
-  const { name, header, variant, plan, bindings, invocations, declarations = [] } = options;
+  const { name, header, variant, plan, bindings, invocations, declarations = [], enables = [] } = options;
   const builtins = new Set<Builtin>();
   const shared = { builtins, locals: 0 };
   const main = new WgslWriter();
@@ -68,7 +72,7 @@ export function moduleOf(options: ModuleOptions): ProgramSource {
     input: (input) => names[input] ?? localNames[input],
     uniform: (uniform) => `parameters.${identifier('uniform', uniform)}`,
     table: ({ name: table }: TableRead, indices) => `${identifier('table', table)}(${indices.join(', ')})`,
-    queryTable: ({ name: table }: QueryTableRead, row) => `${identifier('queryTable', table)}(queryAt, head, ${row})`,
+    queryTable: ({ name: table }: QueryTableRead, row) => `${identifier('queryTable', table)}(queryRow, head, ${row})`,
     random: (node: Random) => {
       builtins.add('unitInterval').add('threefry');
       const key = plan.streams.findIndex(([seed, stream]) => seed === node.seed && stream === node.stream);
@@ -76,14 +80,15 @@ export function moduleOf(options: ModuleOptions): ProgramSource {
     },
   });
   main.line(`@compute @workgroup_size(${invocations})`);
-  main.block('fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32)', () => {
-    main.line('let task = parameters.firstTask + group.x + group.y * groups.x;');
+  main.block('fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>, @builtin(local_invocation_index) local: u32)', () => {
+    main.line('let task = parameters.firstTask + workgroup.x + workgroup.y * workgroups.x;');
     main.block('if (task >= parameters.endTask)', () => main.line('return;'));
     options.body({ writer: main, builtins, lowering: (names = {}) => new WgslLowering(main, environment(names), shared) });
   });
   if (Object.values(variant.tables).some(({ type }) => type === 'f32')) builtins.add('finite');
   const writer = new WgslWriter();
   writer.line(...header.map((line) => `// ${line}`), '');
+  if (enables.length > 0) writer.line(...enables.map((extension) => `enable ${extension};`), '');
   writeParameters(writer, variant);
   writer.line('', '@group(0) @binding(0) var<uniform> parameters: Parameters;');
   bindings.forEach(({ name: binding, element, write = false, comment }, index) => {
@@ -110,6 +115,10 @@ function writeSequences(writer: WgslWriter): void {
     writer.line(`let at = parameters.sequencesAt + ${sequenceFields.length}u * u32(index);`);
     writer.line(`return Sequence(${sequenceFields.map((_, place) => `integers[at + ${place}u]`).join(', ')});`);
   });
+  writer.line('', '// Where a query row stands in the tensors of queries and outputs.');
+  writer.block('fn rowInTensor(sequence: Sequence, head: i32, queryIndex: i32) -> u32', () => {
+    writer.line('return u32((sequence.tensorBatch * parameters.heads + head) * parameters.queryRows + sequence.queryStart + queryIndex);');
+  });
   writer.line('', '// Position of a row (L3): from a list, or counted from the offset.');
   writer.block('fn positionAt(list: i32, offset: i32, index: i32) -> i32', () => {
     writer.block('if (list < 0)', () => writer.line('return offset + index;'));
@@ -123,10 +132,10 @@ function writeTables(writer: WgslWriter, variant: AttentionVariant, { scoreDim }
   for (const name of queryTables) {
     const axes = variant.tables[name]?.axes.length ?? 2;
     writer.line('', `// The query row times a row of ${name}.`);
-    writer.block(`fn ${identifier('queryTable', name)}(queryAt: u32, head: i32, row: i32) -> f32`, () => {
+    writer.block(`fn ${identifier('queryTable', name)}(queryRow: u32, head: i32, row: i32) -> f32`, () => {
       writer.line('var sum = 0.0f;');
       writer.block(`for (var channel = 0i; channel < ${scoreDim}i; channel++)`, () => {
-        writer.line(`sum = fma(query[queryAt + u32(channel)], ${identifier('table', name)}(${axes === 3 ? 'head, ' : ''}row, channel), sum);`);
+        writer.line(`sum = fma(queryElement(queryRow, u32(channel)), ${identifier('table', name)}(${axes === 3 ? 'head, ' : ''}row, channel), sum);`);
       });
       writer.line('return sum;');
     });

@@ -1,100 +1,182 @@
 /**
- * Attention in one walk over the keys: each workgroup takes a block of query rows and keeps, for each row, the largest score, the sum of exponentials and the
+ * Attention in one walk over the keys: a workgroup takes a block of query rows and keeps, for each row, the largest score, the sum of exponentials and the
  * weighted sum of values so far (Milakov & Gimelshein 2018; Rabe & Staats 2021; Dao 2022).
  *
- * An invocation scores one pair of each tile; then the lanes of a row share its value channels. First version: rows of query and key are read from the device's
- * caches, without tiles in registers or workgroup memory, so each number that is read meets one multiplication.
+ * The ladder. One invocation for each pair, rows read from the caches: each number read met one multiplication. Register tiles of scores and outputs, keys and
+ * weights in workgroup memory (see pairwise.ts and values.ts): 4 · rows multiplications for each vector of 1 + rows / 4. Statistics of rows by subgroup operations
+ * where a team is no wider than the device's subgroups: one barrier less for each tile. Not done: queries in workgroup memory, the next tile's keys fetched while
+ * this one's are multiplied, products in float16.
  */
 import type { AttentionRequest } from '@heed/core';
 import type { ProgramSource } from '@heed/runtime-webgpu';
 import type { Plan } from '../plan.ts';
+import { blockKeyOf, blockQueryOf } from '../tiles.ts';
+import { laneFunctions, ofNeighbours, sharesOf, writeShare } from './lanes.ts';
+import { writeRowEnd } from './finish.ts';
 import { moduleOf, type KernelBody } from './module.ts';
-import { forTiles, orEmpty, overLanes, pairBindings, pairModule, writePlace, writeScores } from './pairwise.ts';
+import { forBothTiles, forKeys, forRows, forTiles, pairBindings, pairModule, range, writeCombined, writePair, writePlace } from './pairwise.ts';
+import { guardDeclaration, partsOf, writeAccumulators, writeAggregate, writeRows } from './values.ts';
 
 export function prefillProgram(request: AttentionRequest, plan: Plan): ProgramSource {
   const { variant } = request;
-  const { rule, reweigh } = variant.normalization;
-  const softmax = rule.kind === 'softmax';
-  const channels = Math.ceil(plan.valueDim / plan.blockKey);
+  const softmax = variant.normalization.rule.kind === 'softmax';
   const body = (kernel: KernelBody): void => {
-    const { writer, lowering, builtins } = kernel;
+    const { writer } = kernel;
     writePlace(kernel, plan);
-    writer.section('Running statistics of the row, and its channels lane, lane + 16, …');
-    if (softmax) writer.line('var maximum = lowest;');
-    writer.line('var total = 0.0f;', 'var counted = 0u;', `var accumulator: array<f32, ${channels}>;`);
-    forTiles(kernel, plan, () => {
-      writeScores(kernel, request, plan, null);
-      writer.section('4  normalize');
-      writer.line('pairs[local] = select(lowest, term, present);', 'workgroupBarrier();');
-      if (softmax) {
-        builtins.add('exponential');
-        writer.line('var tileMaximum = maximum;');
-        overLanes(kernel, plan, (pair) => writer.line(`tileMaximum = max(tileMaximum, ${pair});`, `counted += select(0u, 1u, ${pair} > lowest);`));
-        writer.line('let correction = exponential(maximum - tileMaximum);', 'maximum = tileMaximum;', 'let weight = select(0.0f, exponential(term - maximum), present);');
-        writer.line('workgroupBarrier();', 'pairs[local] = weight;', 'workgroupBarrier();', 'var tileTotal = 0.0f;');
-        overLanes(kernel, plan, (pair) => writer.line(`tileTotal += ${pair};`));
-        writer.line('total = fma(total, correction, tileTotal);');
-      } else {
-        overLanes(kernel, plan, (pair) => writer.line(`counted += select(0u, 1u, ${pair} > lowest);`, ...(rule.kind === 'rowSum' ? [`total += select(0.0f, ${pair}, ${pair} > lowest);`] : [])));
-        writer.line('let weight = select(0.0f, term, present);');
-      }
-      if (reweigh.kind !== 'input' || !softmax) {
-        writer.section('5  reweigh');
-        writer.line(`let used = select(0.0f, ${lowering().lower(reweigh)}, present);`, 'workgroupBarrier();', 'pairs[local] = used;', 'workgroupBarrier();');
-      }
-      writer.section('6  aggregate: a weight of 0 brings nothing, whatever stands in the value (L10)');
-      if (softmax) writer.block(`for (var part = 0u; part < ${channels}u; part++)`, () => writer.line('accumulator[part] *= correction;'));
-      overLanes(kernel, plan, (pair) => {
-        writer.line(`let share = ${pair};`);
-        writer.block('if (share != 0.0f)', () => {
-          writer.line(`let valueAt = (firstKeyRow + u32(min(first + i32(other), end - 1))) * ${plan.valueDim}u + lane;`);
-          writer.block(`for (var part = 0u; part < ${channels}u; part++)`, () => writer.line(`accumulator[part] = fma(share, value[valueAt + part * ${plan.blockKey}u], accumulator[part]);`));
-        });
-      });
+    writer.section('Running statistics: of each row, and of the keys of each lane.');
+    writeAccumulators(kernel, plan);
+    writeStart(kernel, request);
+    forTiles(kernel, () => {
+      writeCombined(kernel, request, plan);
+      if (softmax) writeSoftmax(kernel, request, plan);
+      else writeTerms(kernel, request);
       writer.line('workgroupBarrier();');
+      writer.section('6  aggregate');
+      if (softmax) {
+        for (const row of range(plan.tile.rows)) writer.line(`let correction${row} = correctionOf(now, ${row}u * teams + team);`);
+        const parts = partsOf(plan);
+        for (const row of range(plan.tile.rows)) for (const part of range(parts)) writer.line(`accumulator[${row * parts + part}] *= correction${row};`);
+      }
+      writeAggregate(kernel, request, plan);
+      writer.line('workgroupBarrier();');
+      if (softmax) writer.line('now = 1u - now;');
     });
-    writeFinish(kernel, request, plan, channels);
+    writeFinish(kernel, request, plan);
   };
+  const { declarations = [], ...shared } = pairModule(request, plan);
   return moduleOf({
-    ...pairModule(request, plan),
+    ...shared,
+    declarations: [...declarations, '', ...statisticsOf(request, plan), ...guardDeclaration(request)],
     name: 'prefill',
-    header: [`Attention of blocks of ${plan.blockQuery} query rows, one walk over the keys in tiles of ${plan.blockKey}.`, ...variant.structure.split('\n').map((line) => `  ${line}`)],
-    bindings: pairBindings,
+    header: [`Attention of blocks of ${blockQueryOf(plan.tile)} query rows, one walk over the keys in tiles of ${blockKeyOf(plan.tile)}.`, ...variant.structure.split('\n').map((line) => `  ${line}`)],
+    bindings: pairBindings(plan),
     body,
   });
 }
 
-function writeFinish({ writer, lowering, builtins }: KernelBody, { variant }: AttentionRequest, plan: Plan, channels: number): void {
-  const { normalization, aggregation } = variant;
-  const { rule } = normalization;
-  writer.section('7  finish');
-  writer.block('if (slot >= rowCount)', () => writer.line('return;'));
-  let factor = '1.0f';
+/** Workgroup memory for the statistics of rows, and the functions that bring those of lanes together. */
+function statisticsOf({ variant }: AttentionRequest, plan: Plan): readonly string[] {
+  const { rule } = variant.normalization;
   if (rule.kind === 'softmax') {
-    builtins.add('naturalLogarithm').add('exponential');
-    if (rule.sink === null) writer.line('let peak = maximum;', 'let whole = total;', 'let scale = 1.0f / total;');
-    else {
-      writer.line(`let sink = ${lowering().lower(rule.sink)};`, 'let peak = max(maximum, sink);', 'let rescale = exponential(maximum - peak);');
-      writer.line('let whole = fma(total, rescale, exponential(sink - peak));', 'let scale = rescale / whole;');
-    }
-    factor = 'scale';
-    writer.block('if (lane == 0u)', () => {
-      const seen = rule.sink === null ? 'counted == 0u' : 'counted == 0u && sink <= lowest';
-      writer.line(`statistics[outputRow] = ${orEmpty('peak + naturalLogarithm(whole)', '0xff800000u', seen)};`);
-    });
-  } else if (plan.partial) {
-    writer.block('if (lane == 0u)', () => {
-      writer.line('statistics[outputRow] = bitcast<u32>(f32(counted));');
-      if (rule.kind === 'rowSum') writer.line('statistics[parameters.rowCount + outputRow] = bitcast<u32>(total);');
-    });
-  } else if (rule.kind === 'rowSum') {
-    writer.line(`let scale = 1.0f / (total + ${lowering().lower(rule.epsilon)});`);
-    factor = 'scale';
+    return [
+      'var<workgroup> totals: array<f32, blockQuery * lanes>;  // [slot][lane]: sums of exponentials over the keys of each lane',
+      'var<workgroup> maxima: array<array<f32, blockQuery>, 2>;  // [now or before][slot]: the largest score so far',
+      ...(sharesOf(plan) === 1 ? [] : [`var<workgroup> shares: array<f32, blockQuery * ${sharesOf(plan)}u>;  // [slot][share]: largest scores of the tile`]),
+      '',
+      ...laneFunctions(plan, ['maximum']),
+      '// What sums up to the tile before are multiplied by, now that a larger score may have come.',
+      'fn correctionOf(now: u32, slot: u32) -> f32 {\n  return exp(maxima[1u - now][slot] - maxima[now][slot]);\n}',
+    ];
   }
-  writer.block(`for (var part = 0u; part < ${channels}u; part++)`, () => {
-    writer.line(`let channel = i32(part * ${plan.blockKey}u + lane);`);
-    writer.block(`if (channel >= ${plan.valueDim}i)`, () => writer.line('break;'));
-    writer.line(`let aggregated = accumulator[part]${factor === '1.0f' ? '' : ` * ${factor}`};`);
-    writer.line(`output[outputRow * ${plan.valueDim}u + u32(channel)] = ${orEmpty(plan.partial ? 'aggregated' : lowering().lower(aggregation.finish), '0u', 'counted == 0u')};`);
+  return [
+    'var<workgroup> counts: array<u32, blockQuery * lanes>;  // [slot][lane]: how many keys a row sees',
+    ...(rule.kind === 'rowSum' ? ['var<workgroup> totals: array<f32, blockQuery * lanes>;  // [slot][lane]: sums of terms'] : []),
+  ];
+}
+
+function writeStart({ writer }: KernelBody, { variant }: AttentionRequest): void {
+  const { kind } = variant.normalization.rule;
+  const softmax = kind === 'softmax';
+  writer.block('for (var part = 0u; part < rows; part++)', () => {
+    writer.line('let slot = part * teams + team;');
+    if (softmax || kind === 'rowSum') writer.line('totals[slot * lanes + lane] = 0.0f;');
+    if (softmax) writer.block('if (lane == 0u)', () => writer.line('maxima[0][slot] = lowest;', 'maxima[1][slot] = lowest;'));
+    else writer.line('counts[slot * lanes + lane] = 0u;');
+  });
+  if (softmax) writer.line('var now = 1u;');
+  writer.line('workgroupBarrier();');
+}
+
+/** Scores become exponentials less the largest so far; the next barrier makes them, and the largest score, everyone's. */
+function writeSoftmax(kernel: KernelBody, request: AttentionRequest, plan: Plan): void {
+  const { writer, lowering } = kernel;
+  const { reweigh } = request.variant.normalization;
+  const shares = sharesOf(plan);
+  const scores = (mixed: boolean): void => {
+    writer.line('var largest = lowest;');
+    forKeys(kernel, mixed, () => {
+      writePair(kernel, request, mixed);
+      writer.line('let kept = select(lowest, term, present);', 'tile[pairAt(slot, lane)][turn] = kept;', 'largest = max(largest, kept);');
+    });
+  };
+  const weights = (): void => {
+    writer.line('let before = maxima[1u - now][slot];');
+    if (shares === 1) writer.line('let peak = max(before, largestOfAll);');
+    else {
+      writer.line('var peak = before;');
+      writer.block(`for (var share = 0u; share < ${shares}u; share++)`, () => writer.line(`peak = max(peak, shares[slot * ${shares}u + share]);`));
+    }
+    writer.line('var sum = 0.0f;');
+    const weight = (): void => { writer.line('let kept = tile[pairAt(slot, lane)][turn];', 'let weight = select(0.0f, exp(kept - peak), kept > lowest);', 'sum += weight;'); };
+    if (reweigh.kind === 'input') {
+      writer.block('for (var turn = 0u; turn < 4u; turn++)', () => {
+        weight();
+        writer.line('tile[pairAt(slot, lane)][turn] = weight;');
+      });
+    } else {
+      forKeys(kernel, true, () => {
+        weight();
+        writer.line(`tile[pairAt(slot, lane)][turn] = select(0.0f, ${lowering().lower(reweigh)}, kept > lowest);`);
+      });
+    }
+    writer.line('totals[slot * lanes + lane] = fma(totals[slot * lanes + lane], exp(before - peak), sum);');
+    writer.block('if (lane == 0u)', () => writer.line('maxima[now][slot] = peak;'));
+  };
+  writer.section('2  scale and modify, 3  mask, 4  normalize: the largest score of each row');
+  const both = (after: () => void): void => {
+    forBothTiles(kernel, (mixed) => {
+      forRows(kernel, () => {
+        scores(mixed);
+        after();
+      });
+    });
+  };
+  if (shares === 1) {
+    both(() => {
+      writer.line(`let largestOfAll = ${ofNeighbours(plan, 'maximum', 'largest')};`);
+      weights();
+    });
+    return;
+  }
+  both(() => {
+    if (plan.subgroup > 1) writer.line('let largestOfNeighbours = maximumOfNeighbours(largest);');
+    writeShare(kernel, plan, plan.subgroup > 1 ? 'largestOfNeighbours' : 'largest');
+  });
+  writer.line('workgroupBarrier();');
+  writer.section('4  normalize: exponentials, 5  reweigh');
+  forRows(kernel, weights);
+}
+
+/** Terms that are weights, or numerators of weights, by themselves. */
+function writeTerms(kernel: KernelBody, request: AttentionRequest): void {
+  const { writer, lowering } = kernel;
+  const { rule, reweigh } = request.variant.normalization;
+  writer.section('2  scale and modify, 3  mask, 4  normalize, 5  reweigh');
+  forBothTiles(kernel, (mixed) => {
+    forRows(kernel, () => {
+      writer.line('var counted = 0u;', ...(rule.kind === 'rowSum' ? ['var sum = 0.0f;'] : []));
+      forKeys(kernel, mixed, () => {
+        writePair(kernel, request, mixed);
+        writer.line('counted += select(0u, 1u, present);', 'let weight = select(0.0f, term, present);', ...(rule.kind === 'rowSum' ? ['sum += weight;'] : []));
+        writer.line(`tile[pairAt(slot, lane)][turn] = select(0.0f, ${lowering().lower(reweigh)}, present);`);
+      });
+      writer.line('counts[slot * lanes + lane] += counted;', ...(rule.kind === 'rowSum' ? ['totals[slot * lanes + lane] += sum;'] : []));
+    });
+  });
+}
+
+function writeFinish(kernel: KernelBody, request: AttentionRequest, plan: Plan): void {
+  const { writer } = kernel;
+  const { kind } = request.variant.normalization.rule;
+  writer.section('7  finish');
+  const overLanes = (start: string, step: string): void => {
+    writer.line(start);
+    writer.block('for (var other = 0u; other < lanes; other++)', () => writer.line(step));
+  };
+  writeRows(kernel, request, plan, (part) => {
+    if (kind === 'softmax' || kind === 'rowSum') overLanes('var total = 0.0f;', 'total += totals[slot * lanes + other];');
+    if (kind === 'softmax') writer.line('let largest = maxima[1u - now][slot];');
+    else overLanes('var counted = 0u;', 'counted += counts[slot * lanes + other];');
+    return writeRowEnd(kernel, request, plan, part === 0 ? 'lane == 0u' : null);
   });
 }

@@ -17,7 +17,7 @@ export function transformsOf({ variant }: AttentionRequest, side: Side): readonl
 /** True when rows of this side are read as they are. */
 export function isReadInPlace(request: AttentionRequest, plan: Plan, side: Side, keysTransformed: boolean): boolean {
   const changes = side === 'value' ? request.variant.aggregation.prepare.kind !== 'input' : transformsOf(request, side).length > 0 && !(side === 'key' && keysTransformed);
-  return plan.dtypes[side] === 'f32' && !changes;
+  return plan.operands[side].dtype === plan.dtypes[side] && !changes;
 }
 
 /** @param keysTransformed the rows are transformed already, and only their type changes */

@@ -1,4 +1,4 @@
-// Attention of blocks of 16 query rows, one walk over the keys in tiles of 16.
+// Attention of blocks of 32 query rows, one walk over the keys in tiles of 32.
 //   score = $scale · Σ queryElement * keyElement
 //   allowed = keyPosition <= queryPosition
 //   weight = softmax(score, sink none)
@@ -24,9 +24,9 @@ struct Parameters {
 }
 
 @group(0) @binding(0) var<uniform> parameters: Parameters;
-@group(0) @binding(1) var<storage, read> query: array<f32>;  // [batch, heads, queryRows, scoreDim], transformed
-@group(0) @binding(2) var<storage, read> key: array<f32>;  // [batch, keyHeads, keyRows, scoreDim], transformed
-@group(0) @binding(3) var<storage, read> value: array<f32>;  // [batch, keyHeads, keyRows, valueDim], prepared
+@group(0) @binding(1) var<storage, read> query: array<vec4<f32>>;  // f32 [batch, heads, queryRows, scoreDim], transformed
+@group(0) @binding(2) var<storage, read> key: array<vec4<f32>>;  // f32 [batch, keyHeads, keyRows, scoreDim], transformed
+@group(0) @binding(3) var<storage, read> value: array<vec4<f32>>;  // f32 [batch, keyHeads, keyRows, valueDim], prepared
 @group(0) @binding(4) var<storage, read> integers: array<i32>;  // sequences, tasks, rows, runs of keys, positions
 @group(0) @binding(5) var<storage, read> tables: array<u32>;  // every table of the variant, one after another
 @group(0) @binding(6) var<storage, read_write> output: array<u32>;  // bits of f32 [batch, heads, queryRows, valueDim]
@@ -55,24 +55,17 @@ fn sequenceAt(index: i32) -> Sequence {
   return Sequence(integers[at + 0u], integers[at + 1u], integers[at + 2u], integers[at + 3u], integers[at + 4u], integers[at + 5u], integers[at + 6u], integers[at + 7u], integers[at + 8u], integers[at + 9u], integers[at + 10u], integers[at + 11u]);
 }
 
+// Where a query row stands in the tensors of queries and outputs.
+fn rowInTensor(sequence: Sequence, head: i32, queryIndex: i32) -> u32 {
+  return u32((sequence.tensorBatch * parameters.heads + head) * parameters.queryRows + sequence.queryStart + queryIndex);
+}
+
 // Position of a row (L3): from a list, or counted from the offset.
 fn positionAt(list: i32, offset: i32, index: i32) -> i32 {
   if (list < 0) {
     return offset + index;
   }
   return integers[u32(list + index)];
-}
-
-// e^x to about 2 units in the last place; 0 below −87, the largest number above 88.7.
-fn exponential(x: f32) -> f32 {
-  let bounded = clamp(x, -104.0f, 88.72f);
-  let n = round(bounded * 1.4426950408889634f);
-  let rest = fma(n, -1.4286068203094173e-06f, fma(n, -0.693145751953125f, bounded));
-  let tail = fma(fma(fma(fma(0.0013814173871651292f, rest, 0.008368921466171741f), rest, 0.04166840761899948f), rest, 0.1666651964187622f), rest, 0.4999999403953552f);
-  let mantissa = fma(tail, rest * rest, rest) + 1.0f;
-  let half = i32(n) / 2i;
-  let other = i32(n) - half;
-  return mantissa * bitcast<f32>((half + 127i) << 23u) * bitcast<f32>((other + 127i) << 23u);
 }
 
 // ln x to about 2 units in the last place, for x ≥ 0; the lowest number at 0.
@@ -94,17 +87,58 @@ fn naturalLogarithm(x: f32) -> f32 {
   return select(fma(exponent, 0.693145751953125f, small_terms + m), -3.4028234663852886e38f, x <= 0.0f);
 }
 
-// One number for each pair of the tile, [16][16].
-var<workgroup> pairs: array<f32, 256>;
+// Channels 4 · quad … 4 · quad + 3 of a row of query.
+fn queryQuad(row: u32, quad: u32) -> vec4<f32> {
+  return query[row * 16u + quad];
+}
 
-@compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let task = parameters.firstTask + group.x + group.y * groups.x;
+// Channels 4 · quad … 4 · quad + 3 of a row of key.
+fn keyQuad(row: u32, quad: u32) -> vec4<f32> {
+  return key[row * 16u + quad];
+}
+
+// Channels 4 · quad … 4 · quad + 3 of a row of value.
+fn valueQuad(row: u32, quad: u32) -> vec4<f32> {
+  return value[row * 16u + quad];
+}
+
+// Teams of lanes; each owns rows of the block, and each of its lanes four keys of a tile.
+const lanes = 8u;
+const teams = 8u;
+const rows = 4u;
+const blockQuery = 32u;
+const blockKey = 32u;
+
+// A chunk of the channels of a tile of keys, [quad][key + 1]; then the scores and weights of the tile, [slot][lane + 1], four keys in a vector.
+var<workgroup> tile: array<vec4<f32>, 288>;
+
+fn pairAt(slot: u32, lane: u32) -> u32 {
+  return slot * (lanes + 1u) + lane;
+}
+
+var<workgroup> totals: array<f32, blockQuery * lanes>;  // [slot][lane]: sums of exponentials over the keys of each lane
+var<workgroup> maxima: array<array<f32, blockQuery>, 2>;  // [now or before][slot]: the largest score so far
+var<workgroup> shares: array<f32, blockQuery * 8u>;  // [slot][share]: largest scores of the tile
+
+// What sums up to the tile before are multiplied by, now that a larger score may have come.
+fn correctionOf(now: u32, slot: u32) -> f32 {
+  return exp(maxima[1u - now][slot] - maxima[now][slot]);
+}
+
+// Numbers that are not finite as 0: a weight of 0 brings nothing, whatever stands in the value (L10).
+fn finiteQuad(value: vec4<f32>) -> vec4<f32> {
+  let exponents = bitcast<vec4<u32>>(value) & vec4<u32>(0x7f800000u);
+  return select(value, vec4<f32>(0.0f), exponents == vec4<u32>(0x7f800000u));
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let task = parameters.firstTask + workgroup.x + workgroup.y * workgroups.x;
   if (task >= parameters.endTask) {
     return;
   }
 
-  // This block of query rows, and this invocation’s row and lane.
+  // This block of query rows, and this invocation’s team and lane.
   let taskAt = parameters.tasksAt + 7u * task;
   let sequence = sequenceAt(integers[taskAt + 0u]);
   let head = integers[taskAt + 1u];
@@ -113,100 +147,243 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   let rowCount = u32(integers[taskAt + 3u]);
   let runsAt = u32(integers[taskAt + 4u]);
   let runCount = u32(integers[taskAt + 5u]);
-  let slot = local / 16u;
-  let lane = local % 16u;
-  let queryIndex = integers[rowsAt + min(slot, rowCount - 1u)];
-  let queryPosition = positionAt(sequence.queryPositions, sequence.queryOffset, queryIndex);
-  let outputRow = u32((sequence.tensorBatch * parameters.heads + head) * parameters.queryRows + sequence.queryStart + queryIndex);
-  let queryAt = outputRow * 64u;
+  let team = local / lanes;
+  let lane = local % lanes;
+  let firstQueryRow = rowInTensor(sequence, head, 0);
   let firstKeyRow = u32((sequence.tensorBatch * parameters.keyHeads + keyHead) * parameters.keyRows + sequence.keyStart);
 
-  // Running statistics of the row, and its channels lane, lane + 16, …
-  var maximum = lowest;
-  var total = 0.0f;
-  var counted = 0u;
-  var accumulator: array<f32, 4>;
+  // Running statistics: of each row, and of the keys of each lane.
+  var accumulator: array<vec4<f32>, 8>;  // [row][part]: quad part · lanes + lane of the row’s output
+  for (var part = 0u; part < rows; part++) {
+    let slot = part * teams + team;
+    totals[slot * lanes + lane] = 0.0f;
+    if (lane == 0u) {
+      maxima[0][slot] = lowest;
+      maxima[1][slot] = lowest;
+    }
+  }
+  var now = 1u;
+  workgroupBarrier();
   var ordinal = 0u;
   for (var run = 0u; run < runCount; run++) {
     let end = integers[runsAt + 3u * run + 1u];
     let mixed = integers[runsAt + 3u * run + 2u] != 0;
-    for (var first = integers[runsAt + 3u * run + 0u]; first < end; first += 16i) {
-      let keyIndex = min(first + i32(lane), end - 1);
-      let inside = first + i32(lane) < end;
-      let keyPosition = positionAt(sequence.keyPositions, sequence.keyOffset, keyIndex);
-
-      // 1  combine: a sum over channels
-      let keyAt = (firstKeyRow + u32(keyIndex)) * 64u;
-      var combined = 0.0f;
-      for (var offset = 0u; offset < 64u; offset++) {
-        combined = fma(query[queryAt + offset], key[keyAt + offset], combined);
+    for (var first = integers[runsAt + 3u * run + 0u]; first < end; first += i32(blockKey)) {
+      // 1  combine: sums over channels
+      let query0 = firstQueryRow + u32(integers[rowsAt + min(0u * teams + team, rowCount - 1u)]);
+      let query1 = firstQueryRow + u32(integers[rowsAt + min(1u * teams + team, rowCount - 1u)]);
+      let query2 = firstQueryRow + u32(integers[rowsAt + min(2u * teams + team, rowCount - 1u)]);
+      let query3 = firstQueryRow + u32(integers[rowsAt + min(3u * teams + team, rowCount - 1u)]);
+      var combined = array<vec4<f32>, 4>();
+      for (var chunk = 0u; chunk < 16u; chunk += 8u) {
+        for (var place = local; place < 8u * blockKey; place += lanes * teams) {
+          let quad = place % 8u;
+          let key = place / 8u;
+          tile[quad * (blockKey + 1u) + key] = keyQuad(firstKeyRow + u32(min(first + i32(key), end - 1)), chunk + quad);
+        }
+        workgroupBarrier();
+        for (var quad = 0u; quad < 8u; quad++) {
+          let at = quad * (blockKey + 1u) + lane;
+          let keys = mat4x4<f32>(tile[at], tile[at + lanes], tile[at + 2u * lanes], tile[at + 3u * lanes]);
+          combined[0] += queryQuad(query0, chunk + quad) * keys;
+          combined[1] += queryQuad(query1, chunk + quad) * keys;
+          combined[2] += queryQuad(query2, chunk + quad) * keys;
+          combined[3] += queryQuad(query3, chunk + quad) * keys;
+        }
+        workgroupBarrier();
       }
+      tile[pairAt(0u * teams + team, lane)] = combined[0];
+      tile[pairAt(1u * teams + team, lane)] = combined[1];
+      tile[pairAt(2u * teams + team, lane)] = combined[2];
+      tile[pairAt(3u * teams + team, lane)] = combined[3];
 
-      // 2  scale and modify
-      var score = parameters.uniform_scale * combined;
-
-      // 3  mask
-      var allowed = inside;
+      // 2  scale and modify, 3  mask, 4  normalize: the largest score of each row
       if (mixed) {
-        allowed = inside && (keyPosition <= queryPosition);
-      }
-      let present = allowed && score > lowest;
-      let term = score;
-
-      // 4  normalize
-      pairs[local] = select(lowest, term, present);
-      workgroupBarrier();
-      var tileMaximum = maximum;
-      for (var other = 0u; other < 16u; other++) {
-        tileMaximum = max(tileMaximum, pairs[slot * 16u + other]);
-        counted += select(0u, 1u, pairs[slot * 16u + other] > lowest);
-      }
-      let correction = exponential(maximum - tileMaximum);
-      maximum = tileMaximum;
-      let weight = select(0.0f, exponential(term - maximum), present);
-      workgroupBarrier();
-      pairs[local] = weight;
-      workgroupBarrier();
-      var tileTotal = 0.0f;
-      for (var other = 0u; other < 16u; other++) {
-        tileTotal += pairs[slot * 16u + other];
-      }
-      total = fma(total, correction, tileTotal);
-
-      // 6  aggregate: a weight of 0 brings nothing, whatever stands in the value (L10)
-      for (var part = 0u; part < 4u; part++) {
-        accumulator[part] *= correction;
-      }
-      for (var other = 0u; other < 16u; other++) {
-        let share = pairs[slot * 16u + other];
-        if (share != 0.0f) {
-          let valueAt = (firstKeyRow + u32(min(first + i32(other), end - 1))) * 64u + lane;
-          for (var part = 0u; part < 4u; part++) {
-            accumulator[part] = fma(share, value[valueAt + part * 16u], accumulator[part]);
+        for (var part = 0u; part < rows; part++) {
+          let slot = part * teams + team;
+          let queryIndex = integers[rowsAt + min(slot, rowCount - 1u)];
+          let queryPosition = positionAt(sequence.queryPositions, sequence.queryOffset, queryIndex);
+          let queryRow = firstQueryRow + u32(queryIndex);
+          var largest = lowest;
+          for (var turn = 0u; turn < 4u; turn++) {
+            let keyPlace = first + i32(turn * lanes + lane);
+            let keyIndex = min(keyPlace, end - 1);
+            let keyPosition = positionAt(sequence.keyPositions, sequence.keyOffset, keyIndex);
+            var score = parameters.uniform_scale * tile[pairAt(slot, lane)][turn];
+            let present = keyPlace < end && (keyPosition <= queryPosition) && score > lowest;
+            let term = score;
+            let kept = select(lowest, term, present);
+            tile[pairAt(slot, lane)][turn] = kept;
+            largest = max(largest, kept);
           }
+          shares[slot * lanes + lane] = largest;
+        }
+      }
+      else {
+        for (var part = 0u; part < rows; part++) {
+          let slot = part * teams + team;
+          let queryIndex = integers[rowsAt + min(slot, rowCount - 1u)];
+          let queryPosition = positionAt(sequence.queryPositions, sequence.queryOffset, queryIndex);
+          let queryRow = firstQueryRow + u32(queryIndex);
+          var largest = lowest;
+          for (var turn = 0u; turn < 4u; turn++) {
+            let keyPlace = first + i32(turn * lanes + lane);
+            let keyIndex = keyPlace;
+            let keyPosition = positionAt(sequence.keyPositions, sequence.keyOffset, keyIndex);
+            var score = parameters.uniform_scale * tile[pairAt(slot, lane)][turn];
+            let present = score > lowest;
+            let term = score;
+            let kept = select(lowest, term, present);
+            tile[pairAt(slot, lane)][turn] = kept;
+            largest = max(largest, kept);
+          }
+          shares[slot * lanes + lane] = largest;
         }
       }
       workgroupBarrier();
+
+      // 4  normalize: exponentials, 5  reweigh
+      for (var part = 0u; part < rows; part++) {
+        let slot = part * teams + team;
+        let queryIndex = integers[rowsAt + min(slot, rowCount - 1u)];
+        let queryPosition = positionAt(sequence.queryPositions, sequence.queryOffset, queryIndex);
+        let queryRow = firstQueryRow + u32(queryIndex);
+        let before = maxima[1u - now][slot];
+        var peak = before;
+        for (var share = 0u; share < 8u; share++) {
+          peak = max(peak, shares[slot * 8u + share]);
+        }
+        var sum = 0.0f;
+        for (var turn = 0u; turn < 4u; turn++) {
+          let kept = tile[pairAt(slot, lane)][turn];
+          let weight = select(0.0f, exp(kept - peak), kept > lowest);
+          sum += weight;
+          tile[pairAt(slot, lane)][turn] = weight;
+        }
+        totals[slot * lanes + lane] = fma(totals[slot * lanes + lane], exp(before - peak), sum);
+        if (lane == 0u) {
+          maxima[now][slot] = peak;
+        }
+      }
+      workgroupBarrier();
+
+      // 6  aggregate
+      let correction0 = correctionOf(now, 0u * teams + team);
+      let correction1 = correctionOf(now, 1u * teams + team);
+      let correction2 = correctionOf(now, 2u * teams + team);
+      let correction3 = correctionOf(now, 3u * teams + team);
+      accumulator[0] *= correction0;
+      accumulator[1] *= correction0;
+      accumulator[2] *= correction1;
+      accumulator[3] *= correction1;
+      accumulator[4] *= correction2;
+      accumulator[5] *= correction2;
+      accumulator[6] *= correction3;
+      accumulator[7] *= correction3;
+      if (mixed) {
+        for (var quad = 0u; quad < lanes; quad++) {
+          let key0 = firstKeyRow + u32(min(first + i32(quad), end - 1));
+          let key1 = firstKeyRow + u32(min(first + i32(quad + lanes), end - 1));
+          let key2 = firstKeyRow + u32(min(first + i32(quad + 2u * lanes), end - 1));
+          let key3 = firstKeyRow + u32(min(first + i32(quad + 3u * lanes), end - 1));
+          let weights0 = tile[pairAt(0u * teams + team, quad)];
+          let weights1 = tile[pairAt(1u * teams + team, quad)];
+          let weights2 = tile[pairAt(2u * teams + team, quad)];
+          let weights3 = tile[pairAt(3u * teams + team, quad)];
+          let values0 = mat4x4<f32>(finiteQuad(valueQuad(key0, lane)), finiteQuad(valueQuad(key1, lane)), finiteQuad(valueQuad(key2, lane)), finiteQuad(valueQuad(key3, lane)));
+          accumulator[0] += values0 * weights0;
+          accumulator[2] += values0 * weights1;
+          accumulator[4] += values0 * weights2;
+          accumulator[6] += values0 * weights3;
+          let values1 = mat4x4<f32>(finiteQuad(valueQuad(key0, lane + 1u * lanes)), finiteQuad(valueQuad(key1, lane + 1u * lanes)), finiteQuad(valueQuad(key2, lane + 1u * lanes)), finiteQuad(valueQuad(key3, lane + 1u * lanes)));
+          accumulator[1] += values1 * weights0;
+          accumulator[3] += values1 * weights1;
+          accumulator[5] += values1 * weights2;
+          accumulator[7] += values1 * weights3;
+        }
+      }
+      else {
+        for (var quad = 0u; quad < lanes; quad++) {
+          let key0 = firstKeyRow + u32(first + i32(quad));
+          let key1 = firstKeyRow + u32(first + i32(quad + lanes));
+          let key2 = firstKeyRow + u32(first + i32(quad + 2u * lanes));
+          let key3 = firstKeyRow + u32(first + i32(quad + 3u * lanes));
+          let weights0 = tile[pairAt(0u * teams + team, quad)];
+          let weights1 = tile[pairAt(1u * teams + team, quad)];
+          let weights2 = tile[pairAt(2u * teams + team, quad)];
+          let weights3 = tile[pairAt(3u * teams + team, quad)];
+          let values0 = mat4x4<f32>(valueQuad(key0, lane), valueQuad(key1, lane), valueQuad(key2, lane), valueQuad(key3, lane));
+          accumulator[0] += values0 * weights0;
+          accumulator[2] += values0 * weights1;
+          accumulator[4] += values0 * weights2;
+          accumulator[6] += values0 * weights3;
+          let values1 = mat4x4<f32>(valueQuad(key0, lane + 1u * lanes), valueQuad(key1, lane + 1u * lanes), valueQuad(key2, lane + 1u * lanes), valueQuad(key3, lane + 1u * lanes));
+          accumulator[1] += values1 * weights0;
+          accumulator[3] += values1 * weights1;
+          accumulator[5] += values1 * weights2;
+          accumulator[7] += values1 * weights3;
+        }
+      }
+      workgroupBarrier();
+      now = 1u - now;
       ordinal += 1u;
     }
   }
 
   // 7  finish
-  if (slot >= rowCount) {
-    return;
-  }
-  let peak = maximum;
-  let whole = total;
-  let scale = 1.0f / total;
-  if (lane == 0u) {
-    statistics[outputRow] = select(bitcast<u32>(peak + naturalLogarithm(whole)), 0xff800000u, counted == 0u);
-  }
-  for (var part = 0u; part < 4u; part++) {
-    let channel = i32(part * 16u + lane);
-    if (channel >= 64i) {
-      break;
+  tile[pairAt(0u * teams + team, lane)] = accumulator[0];
+  tile[pairAt(1u * teams + team, lane)] = accumulator[2];
+  tile[pairAt(2u * teams + team, lane)] = accumulator[4];
+  tile[pairAt(3u * teams + team, lane)] = accumulator[6];
+  for (var part = 0u; part < rows; part++) {
+    let slot = part * teams + team;
+    let queryIndex = integers[rowsAt + min(slot, rowCount - 1u)];
+    let queryPosition = positionAt(sequence.queryPositions, sequence.queryOffset, queryIndex);
+    let queryRow = firstQueryRow + u32(queryIndex);
+    if (slot < rowCount) {
+      var total = 0.0f;
+      for (var other = 0u; other < lanes; other++) {
+        total += totals[slot * lanes + other];
+      }
+      let largest = maxima[1u - now][slot];
+      let empty = largest <= lowest;
+      let scale = 1.0f / max(total, 1.0e-30f);
+      if (lane == 0u) {
+        statistics[queryRow] = select(bitcast<u32>(largest + naturalLogarithm(total)), 0xff800000u, empty);
+      }
+      for (var turn = 0u; turn < 4u; turn++) {
+        let channel = i32(4u * (lane) + turn);
+        if (channel < 64i) {
+          let aggregated = tile[pairAt(slot, lane)][turn] * scale;
+          output[queryRow * 64u + u32(channel)] = select(bitcast<u32>(aggregated), 0u, empty);
+        }
+      }
     }
-    let aggregated = accumulator[part] * scale;
-    output[outputRow * 64u + u32(channel)] = select(bitcast<u32>(aggregated), 0u, counted == 0u);
+  }
+  tile[pairAt(0u * teams + team, lane)] = accumulator[1];
+  tile[pairAt(1u * teams + team, lane)] = accumulator[3];
+  tile[pairAt(2u * teams + team, lane)] = accumulator[5];
+  tile[pairAt(3u * teams + team, lane)] = accumulator[7];
+  for (var part = 0u; part < rows; part++) {
+    let slot = part * teams + team;
+    let queryIndex = integers[rowsAt + min(slot, rowCount - 1u)];
+    let queryPosition = positionAt(sequence.queryPositions, sequence.queryOffset, queryIndex);
+    let queryRow = firstQueryRow + u32(queryIndex);
+    if (slot < rowCount) {
+      var total = 0.0f;
+      for (var other = 0u; other < lanes; other++) {
+        total += totals[slot * lanes + other];
+      }
+      let largest = maxima[1u - now][slot];
+      let empty = largest <= lowest;
+      let scale = 1.0f / max(total, 1.0e-30f);
+      for (var turn = 0u; turn < 4u; turn++) {
+        let channel = i32(4u * (lane + 1u * lanes) + turn);
+        if (channel < 64i) {
+          let aggregated = tile[pairAt(slot, lane)][turn] * scale;
+          output[queryRow * 64u + u32(channel)] = select(bitcast<u32>(aggregated), 0u, empty);
+        }
+      }
+    }
   }
 }

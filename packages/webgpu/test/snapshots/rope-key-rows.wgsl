@@ -49,6 +49,11 @@ fn sequenceAt(index: i32) -> Sequence {
   return Sequence(integers[at + 0u], integers[at + 1u], integers[at + 2u], integers[at + 3u], integers[at + 4u], integers[at + 5u], integers[at + 6u], integers[at + 7u], integers[at + 8u], integers[at + 9u], integers[at + 10u], integers[at + 11u]);
 }
 
+// Where a query row stands in the tensors of queries and outputs.
+fn rowInTensor(sequence: Sequence, head: i32, queryIndex: i32) -> u32 {
+  return u32((sequence.tensorBatch * parameters.heads + head) * parameters.queryRows + sequence.queryStart + queryIndex);
+}
+
 // Position of a row (L3): from a list, or counted from the offset.
 fn positionAt(list: i32, offset: i32, index: i32) -> i32 {
   if (list < 0) {
@@ -85,8 +90,8 @@ fn laneMaximum(local: u32, own: f32) -> f32 {
 
 
 @compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let task = parameters.firstTask + group.x + group.y * groups.x;
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let task = parameters.firstTask + workgroup.x + workgroup.y * workgroups.x;
   if (task >= parameters.endTask) {
     return;
   }
