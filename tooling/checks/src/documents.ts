@@ -62,7 +62,7 @@ function decisionProblems(): readonly string[] {
   return readdirSync(join(root, 'docs/decisions')).filter((file) => file !== 'README.md' && !list.includes(`(${file})`)).map((file) => `docs/decisions/README.md does not list ${file}`);
 }
 
-const { problems: tableProblems, notes } = staleDocuments(generatedDocuments(), (process.env.CI ?? '') !== '');
+const { problems: tableProblems, notes } = staleDocuments(await generatedDocuments(), (process.env.CI ?? '') !== '');
 const findings: readonly Finding[] = [
   { check: 'the first example', problems: exampleProblems() },
   { check: 'links', problems: linkProblems() },

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { exact, float32Attention, float32Gradient, float32LogSumExp, float32Recurrence, float32Threshold, sixDecimals } from '@heed/conformance';
 import { countsFile } from './counts.ts';
 import { memberTables, type Source } from './member-tables.ts';
+import { recallTable } from './recall-table.ts';
 import { supportTable, type ConformanceReport } from './support-table.ts';
 import { root, workspacePackages } from './workspace.ts';
 
@@ -18,18 +19,19 @@ export interface GeneratedDocument {
 
 /**
  * The documents with generated parts, between `<!-- generated: NAME -->` and `<!-- /generated -->`: `support` in README.md, from the conformance
- * reports; one table for each stage and for the rules in docs/variants.md, from core's doc comments; the bounds in docs/tolerances.md, from the suite. Where no lane has left a report, `support` stays as it is.
+ * reports; one table for each stage and for the rules in docs/variants.md, from core's doc comments; the bounds in docs/tolerances.md, from the suite; docs/recall.md, from the reference. Where no lane has left a report, `support` stays as it is.
  */
-export function generatedDocuments(): readonly GeneratedDocument[] {
+export async function generatedDocuments(): Promise<readonly GeneratedDocument[]> {
   const index = readFileSync(join(root, 'packages/core/src/index.ts'), 'utf8');
   const reports = conformanceReports();
   const parts: Readonly<Record<string, string>> = {
     ...memberTables(sourcesBelow('packages/core/src/stages'), index, '../packages/core/src/stages'),
     ...memberTables(sourcesBelow('packages/core/src/fast-weights').filter(({ file }) => file.startsWith('rules/')), index, '../packages/core/src/fast-weights'),
     tolerances: toleranceTable(),
+    recall: await recallTable(),
     ...(reports.length === 0 ? {} : { support: supportTable(reports) }),
   };
-  return ['README.md', 'docs/variants.md', 'docs/tolerances.md'].map((path) => {
+  return ['README.md', 'docs/variants.md', 'docs/tolerances.md', 'docs/recall.md'].map((path) => {
     const before = readFileSync(join(root, path), 'utf8');
     const after = before.replaceAll(/(<!-- generated: (.+?) -->\n)[^]*?(\n<!-- \/generated -->)/g, (whole, start: string, name: string, end: string) => {
       const part = parts[name];

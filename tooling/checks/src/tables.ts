@@ -4,7 +4,7 @@ import { conformanceReports, generatedDocuments } from './generated.ts';
 import { root } from './workspace.ts';
 
 /** Writes the generated parts of the documents anew. The table of backends needs the reports of `npx -y pnpm@12 test`. */
-for (const { path, before, after } of generatedDocuments()) {
+for (const { path, before, after } of await generatedDocuments()) {
   if (after !== before) writeFileSync(join(root, path), after);
   console.log(`${path} ${after === before ? 'unchanged' : 'written'}`);
 }
