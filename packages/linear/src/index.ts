@@ -4,3 +4,8 @@ export type { Recall } from './order.ts';
 export type { LinearPlan } from './plan.ts';
 export { recognise } from './recognise.ts';
 export type { LinearReading } from './recognise.ts';
+export { applyMap, composeMaps, identityMap, segmentMap } from './state/segment-map.ts';
+export type { SegmentMap } from './state/segment-map.ts';
+export { FastWeightSequence } from './state/sequence.ts';
+export type { SegmentInputs, StateMark } from './state/sequence.ts';
+export { stateFromBytes, stateToBytes } from './state/state-bytes.ts';

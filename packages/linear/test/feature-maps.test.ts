@@ -114,7 +114,7 @@ describe('FAVOR+', () => {
     const variant = fastWeights({ rule: additiveRule(), transformQuery: [favor({ features })], transformKey: [favor({ features })], scale: 1 });
     const kernel = await backend.prepare({ variant, dim: width, valueDim: 1 });
     const samples: number[] = [];
-    let state = new Float64Array(0);
+    let state: Float64Array = new Float64Array(0);
     for (let seed = 0; seed < draws; seed += 1) {
       const table = tensor(favorFrequencies({ features, dim: width, seed }), [features, width]);
       const { output, state: after } = await kernel.run({ query, key, value: tensor(Float32Array.of(1), [1, 1, 1, 1]), tables: { favorFrequencies: table } });
