@@ -49,7 +49,8 @@ export function bindRows(runtime: Runtime, { query, key, queryOffset = 0, packed
   const cut = (source: Tensor, entry: number, from: number, to: number): Tensor => {
     const [, own = 0] = source.shape;
     const [stepB = 0, , stepL = 0] = source.strides;
-    return runtime.view(source, [1, own, to - from, dim], source.strides, entry * stepB + from * stepL);
+    // An empty view starts anywhere, also where there is nothing.
+    return runtime.view(source, [1, own, to - from, dim], source.strides, to === from ? 0 : entry * stepB + from * stepL);
   };
   const count = queries === null ? batch : queries.length - 1;
   const sequences = Array.from({ length: count }, (_, index): SequenceRows => {
@@ -86,4 +87,10 @@ export function groupedProducts(runtime: Runtime, query: Tensor, start: number, 
   const rows = runtime.view(query, [1, keyHeads, group, count, dim], [stepB, stepH * group, stepH, stepL, step], start * stepL);
   const [keyB = 0, keyH = 0, keyL = 0, keyStep = 1] = keys.strides;
   return runtime.operations.matmul(rows, runtime.view(keys, [1, keyHeads, 1, n, dim], [keyB, keyH, 0, keyL, keyStep]), { transposed: true, dtype: 'f32' });
+}
+
+/** The first rows of [1, heads, n, dim]. */
+export function rowsUpTo(runtime: Runtime, rows: Tensor, count: number): Tensor {
+  const [batch = 0, heads = 0, , dim = 0] = rows.shape;
+  return runtime.view(rows, [batch, heads, count, dim], rows.strides);
 }

@@ -72,3 +72,14 @@ export function checkSelection({ unit, indices }: Selection): Int32Array {
   }
   return dense;
 }
+
+/** A choice of key heads as one of the query heads that read them: each `group` times, one after another (L6). */
+export function repeatHeads(selection: Selection, group: number): Selection {
+  const chosen = checkSelection(selection);
+  if (!Number.isSafeInteger(group) || group < 1) throw new AttentionError('invalid-argument', `Got a group of ${group} heads.`, 'Expected an integer of 1 or more.');
+  const [batch = 0, heads = 0, rows = 0, capacity = 0] = selection.indices.shape;
+  const size = rows * capacity;
+  const repeated = new Int32Array(batch * heads * group * size);
+  for (let head = 0; head < batch * heads; head++) for (let copy = 0; copy < group; copy++) repeated.set(chosen.subarray(head * size, (head + 1) * size), (head * group + copy) * size);
+  return Object.freeze({ unit: selection.unit, indices: tensor(repeated, [batch, heads * group, rows, capacity]) });
+}
