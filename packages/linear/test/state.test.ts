@@ -1,5 +1,5 @@
 /** A state is a value: given, returned, marked, forked, kept as bytes, and composed from maps of segments (VARIANTS: segment map). Expected values: the sequence in one piece. */
-import type { FastWeightInputs } from '@heed/core';
+import type { FastWeightInputs, Tensor } from '@heed/core';
 import { isHostTensor, tensor } from '@heed/core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { applyMap, composeMaps, FastWeightSequence, identityMap, segmentMap, stateFromBytes, stateToBytes, type SegmentMap } from '../src/index.ts';
@@ -65,7 +65,7 @@ test('states on the runtime are released with their last holder', async () => {
   if (variant === undefined) throw new Error('delta');
   const { request, inputs } = drawCall(variant, { length: 4, dim: 8 });
   const kernel = await backend.prepare(request);
-  const there = Object.fromEntries(Object.entries(inputs).map(([name, one]) => [name, isHostTensor(one) ? runtime.upload(one) : one])) as unknown as FastWeightInputs;
+  const there = Object.fromEntries(Object.entries(inputs).map(([name, one]: [string, Tensor]) => [name, isHostTensor(one) ? runtime.upload(one) : one])) as unknown as FastWeightInputs;
   await runtime.idle();
   const before = runtime.memory().bytes;
   const sequence = new FastWeightSequence(kernel);

@@ -121,7 +121,7 @@ async function onHost(one: Tensor): Promise<HostTensor> {
 
 function numbersOf(name: string, state: FastWeightState): Float64Array {
   const one = state[name];
-  if (one === undefined || one.runtime !== null || !isHostTensor(one)) throw new AttentionError('foreign-tensor', `State '${name}' is not on the host.`, 'Read it to the host first.');
+  if (one?.runtime !== null || !isHostTensor(one)) throw new AttentionError('foreign-tensor', `State '${name}' is not on the host.`, 'Read it to the host first.');
   return toFloat64(one);
 }
 

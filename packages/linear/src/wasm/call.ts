@@ -89,7 +89,7 @@ export class CallWriter {
     record.set('sequences', memory.write(this.#sequences(call, memory, values)));
     const tasks = tasksOf(call, this.#plan, threads);
     record.set('tasks', memory.write(recordsOf(this.#layouts.task, tasks, (one, task) => {
-      for (const [name, value] of Object.entries(task)) one.set(name, value);
+      for (const [name, value] of Object.entries<number>({ ...task })) one.set(name, value);
     })));
     return { record, tasks: tasks.length };
   }

@@ -150,7 +150,7 @@ function reduced(source: HostTensor, shape: readonly number[], width: number): H
   for (let row = 0; row < rows; row += 1) {
     const [b, h, t] = [Math.floor(row / (heads * length)), Math.floor(row / length) % heads, row % length];
     const to = ((toBatch === 1 ? 0 : b) * toHeads + (toHeads === 1 ? 0 : h)) * toLength + (toLength === 1 ? 0 : t);
-    for (let channel = 0; channel < channels; channel += 1) sums[to * channels + channel] = (sums[to * channels + channel] ?? 0) + Number(from[row * stride + channel] ?? 0);
+    for (let channel = 0; channel < channels; channel += 1) sums[to * channels + channel] = (sums[to * channels + channel] ?? 0) + (from[row * stride + channel] ?? 0);
   }
   return tensor(Float32Array.from(sums), shape);
 }
