@@ -44,7 +44,7 @@ export class GatedRecurrentUnit {
   constructor(runtime: Runtime, weights: GatedRecurrentUnitWeights, width: number) {
     this.width = width;
     this.#parameters = new Parameters(runtime);
-    this.#weights = this.#parameters.placeAll(weights as unknown as Readonly<Record<keyof GatedRecurrentUnitWeights, Tensor | undefined>>) as GatedRecurrentUnitWeights;
+    this.#weights = this.#parameters.placeAll(weights);
     const { state } = this.#weights;
     this.#gates = runtime.view(state, [2 * width, width], state.strides);
     this.#candidate = runtime.view(state, [width, width], state.strides, 2 * width * (state.strides[0] ?? 0));

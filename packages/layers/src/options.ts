@@ -6,6 +6,6 @@ import { checkNames, type Names } from '@heed/core/compute';
  * @throws AttentionError `invalid-argument`
  */
 export function checkOptionNames<T extends object>(what: string, given: T, names: Names<T>): void {
-  if (typeof (given as unknown) !== 'object') throw new AttentionError('invalid-argument', `Got ${String(given)} for ${what}.`, 'Pass an object.');
+  if (typeof (given as unknown) !== 'object') throw new AttentionError('invalid-argument', `Got a ${typeof given} for ${what}.`, 'Pass an object.');
   checkNames(what, given, names);
 }

@@ -20,10 +20,9 @@ export class Parameters {
   }
 
   /** Places all of a record, and leaves out what is undefined. */
-  placeAll<Name extends string>(weights: Readonly<Partial<Record<Name, Tensor | undefined>>>): Partial<Record<Name, Tensor>> {
-    const placed: Partial<Record<Name, Tensor>> = {};
-    for (const [name, weight] of Object.entries(weights) as [Name, Tensor | undefined][]) if (weight !== undefined) placed[name] = this.place(name, weight);
-    return placed;
+  placeAll<Weights extends { readonly [Name in keyof Weights]?: Tensor | undefined }>(weights: Weights): Weights {
+    const entries = Object.entries<Tensor | undefined>(weights);
+    return Object.fromEntries(entries.flatMap(([name, weight]) => (weight === undefined ? [] : [[name, this.place(name, weight)]]))) as Weights;
   }
 
   /** A tensor that is released with these. */

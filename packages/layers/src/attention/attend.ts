@@ -82,16 +82,16 @@ async function partialOver(runtime: Runtime, kernel: AttentionKernel, query: Que
   const { batch, heads, length } = query;
   const { mergeClass, accumulator, statistics } = await kernel.partial(inputsOf(runtime, kernel, query, keys, call));
   const taken = async (made: Tensor, dim: number | null): Promise<HostTensor> => {
-    const { dtype, view } = await runtime.read(made);
+    const read = await runtime.read(made);
     if (made.runtime === runtime) runtime.release(made);
     const width = dim ?? 1;
     // Those of shared keys are [1, heads, batch · length, width].
     const [sequenceStep, headStep] = keys.shared === true ? [length, batch * length] : [heads * length, length];
     const last = dim === null ? { shape: [], strides: [] } : { shape: [dim], strides: [1] };
-    return tensor(view(), [batch, heads, length, ...last.shape], { dtype, strides: [sequenceStep * width, headStep * width, width, ...last.strides] });
+    return tensor(read.view(), [batch, heads, length, ...last.shape], { dtype: read.dtype, strides: [sequenceStep * width, headStep * width, width, ...last.strides] });
   };
   const rows: [string, HostTensor][] = [];
-  for (const [name, each] of Object.entries(statistics)) if (each !== undefined) rows.push([name, await taken(each, null)]);
+  for (const [name, each] of Object.entries(statistics)) rows.push([name, await taken(each, null)]);
   return { mergeClass, accumulator: await taken(accumulator, kernel.request.valueDim), statistics: Object.fromEntries(rows) };
 }
 

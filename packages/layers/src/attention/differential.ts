@@ -114,8 +114,8 @@ export class DifferentialAttention {
     this.#sizes = sizes;
     this.#kernel = kernel;
     this.#parameters = parameters;
-    this.#weights = parameters.placeAll(weights as unknown as Readonly<Record<keyof DifferentialWeights, Tensor | undefined>>) as DifferentialWeights;
-    this.#tables = parameters.placeAll(tables) as Readonly<Record<string, Tensor>>;
+    this.#weights = parameters.placeAll(weights);
+    this.#tables = parameters.placeAll(tables);
     this.#gain = parameters.own(runtime.upload(tensor(gain, [gain.length])));
     this.#epsilon = epsilon;
     this.#scoreDim = kernel.request.variant.scoring.keyTransforms.reduce((width, transform) => transformedWidth(transform, width), sizes.headDim);

@@ -121,8 +121,8 @@ export class LatentAttention {
     this.#sizes = sizes;
     this.#kernels = kernels;
     this.#parameters = parameters;
-    this.#weights = parameters.placeAll(weights as unknown as Readonly<Record<keyof LatentWeights, Tensor | undefined>>) as LatentWeights;
-    this.#tables = parameters.placeAll(tables) as Readonly<Record<string, Tensor>>;
+    this.#weights = parameters.placeAll(weights);
+    this.#tables = parameters.placeAll(tables);
     this.#epsilon = epsilon;
     const each = (plainDim + valueDim) * latentDim;
     const part = (rows: number, start: number): Tensor => parameters.own(runtime.operations.copy(runtime.view(this.#weights.keyUp, [1, heads, rows, latentDim], [0, each, latentDim, 1], start)));

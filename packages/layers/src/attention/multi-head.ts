@@ -144,8 +144,8 @@ export class MultiHeadAttention {
     this.#sizes = sizes;
     this.#kernel = kernel;
     this.#parameters = parameters;
-    this.#weights = parameters.placeAll(weights as unknown as Readonly<Record<keyof MultiHeadWeights, Tensor | undefined>>) as MultiHeadWeights;
-    this.#call = { tables: parameters.placeAll(tables) as Readonly<Record<string, Tensor>>, uniforms };
+    this.#weights = parameters.placeAll(weights);
+    this.#call = { tables: parameters.placeAll(tables), uniforms };
     this.#dtype = cacheDtype;
     const keyDim = kernel.request.variant.scoring.keyTransforms.reduce((width, transform) => transformedWidth(transform, width), sizes.keyDim);
     this.cacheShape = { runtime: parameters.runtime, keyHeads: sizes.keyHeads, keyDim, valueDim: sizes.valueDim, dtype: cacheDtype };

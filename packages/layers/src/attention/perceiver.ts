@@ -52,7 +52,7 @@ export class PerceiverCrossAttention {
     this.#layer = layer;
     this.#parameters = parameters;
     this.#norms = { query: norm(weights.queryNorm), context: norm(weights.contextNorm), feedForward: norm(weights.feedForwardNorm) };
-    this.#feedForward = parameters.placeAll(weights.feedForward as unknown as Readonly<Record<keyof FeedForwardWeights, Tensor | undefined>>) as FeedForwardWeights;
+    this.#feedForward = parameters.placeAll(weights.feedForward);
     this.#latents = new SeedRows(backend, latents);
     this.#epsilon = epsilon;
   }

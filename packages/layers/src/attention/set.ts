@@ -57,7 +57,7 @@ export class SetBlock {
     this.#parameters = parameters;
     this.#attentionNorm = norm(weights.attentionNorm);
     this.#feedForwardNorm = norm(weights.feedForwardNorm);
-    this.#feedForward = parameters.placeAll(weights.feedForward as unknown as Readonly<Record<keyof FeedForwardWeights, Tensor | undefined>>) as FeedForwardWeights;
+    this.#feedForward = parameters.placeAll(weights.feedForward);
     this.#epsilon = epsilon;
   }
 
@@ -160,7 +160,7 @@ export class SetPooling {
     this.#seeds = new SeedRows(backend, seeds);
     this.#block = block;
     this.#parameters = new Parameters(backend.runtime);
-    this.#rows = rows === undefined ? null : (this.#parameters.placeAll(rows as unknown as Readonly<Record<keyof FeedForwardWeights, Tensor | undefined>>) as FeedForwardWeights);
+    this.#rows = rows === undefined ? null : this.#parameters.placeAll(rows);
   }
 
   /** [batch, rows, dim] → [batch, seeds, dim] */

@@ -93,8 +93,8 @@ export class TalkingHeadsAttention {
     this.#sizes = sizes;
     this.#kernel = kernel;
     this.#parameters = parameters;
-    this.#weights = parameters.placeAll(weights as unknown as Readonly<Record<keyof TalkingHeadsWeights, Tensor | undefined>>) as TalkingHeadsWeights;
-    this.#tables = parameters.placeAll(tables) as Readonly<Record<string, Tensor>>;
+    this.#weights = parameters.placeAll(weights);
+    this.#tables = parameters.placeAll(tables);
     this.cacheShape = { runtime: backend.runtime, keyHeads: 1, keyDim: sizes.scoreHeads * sizes.headDim, valueDim: sizes.valueHeads * sizes.valueDim };
   }
 

@@ -64,9 +64,9 @@ export function modelOf({ nodes, constants, inputs, output }: Graph): Uint8Array
         output: [made],
         attribute: [...Object.entries(attributes).map(([name, i]) => ({ name, i, type: 2 })), ...Object.entries(floats).map(([name, f]) => ({ name, f, type: 1 }))],
       })),
-      initializer: Object.entries(constants).map(([name, { shape, view }]) => {
-        const array = view() as Float32Array;
-        return { name, dims: [...shape], dataType: float, rawData: new Uint8Array(array.buffer, array.byteOffset, array.byteLength) };
+      initializer: Object.entries(constants).map(([name, constant]) => {
+        const array = constant.view() as Float32Array;
+        return { name, dims: [...constant.shape], dataType: float, rawData: new Uint8Array(array.buffer, array.byteOffset, array.byteLength) };
       }),
       input: Object.entries(inputs).map(([name, rank]) => value(name, rank)),
       output: [value(output, null)],
@@ -79,7 +79,7 @@ export function modelOf({ nodes, constants, inputs, output }: Graph): Uint8Array
 export async function runGraph(graph: Graph, given: Readonly<Record<string, HostTensor>>): Promise<Float32Array> {
   const session = await InferenceSession.create(modelOf(graph), { executionProviders: ['cpu'] });
   try {
-    const feeds = Object.fromEntries(Object.entries(given).map(([name, { shape, view }]) => [name, new Tensor('float32', view() as Float32Array, shape)]));
+    const feeds = Object.fromEntries(Object.entries(given).map(([name, tensor]) => [name, new Tensor('float32', tensor.view() as Float32Array, tensor.shape)]));
     const { [graph.output]: made } = await session.run(feeds);
     if (!(made?.data instanceof Float32Array)) throw new Error('onnxruntime made no float32 tensor');
     return made.data;
