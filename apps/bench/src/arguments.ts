@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { AttentionError } from '@heed/core';
 import { type BenchDtype, benchDtypes } from './dtypes.ts';
+import { linearWorkloads } from './linear/workloads.ts';
 import { models } from './models.ts';
 import { suites, suiteWorkloads } from './workloads.ts';
 
@@ -101,9 +102,14 @@ export function parseArguments(argv: readonly string[]): Arguments {
     backends: values.backend ?? null,
     peers: values.peer === undefined ? null : values.peer.filter((peer) => peer !== 'none'),
     threads: integer('threads', values.threads, 1) ?? availableParallelism(),
-    seconds: integer('seconds', values.seconds, 1) ?? (suite === 'model' ? modelSeconds : secondsPerSuiteCall * suiteWorkloads(suite, 1, 'f32').length),
+    seconds: integer('seconds', values.seconds, 1) ?? (suite === 'model' ? modelSeconds : secondsPerSuiteCall * callsOf(suite)),
     json: values.json ?? null,
   };
+}
+
+/** Calls that a suite has. */
+function callsOf(suite: string): number {
+  return suite === 'linear' ? linearWorkloads.length : suiteWorkloads(suite, 1, 'f32').length;
 }
 
 const text = { type: 'string' } as const;

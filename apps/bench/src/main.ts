@@ -4,6 +4,7 @@ import { isAttentionError } from '@heed/core';
 import { helpText, parseArguments } from './arguments.ts';
 import { competitorSources, startCompetitors } from './competitors.ts';
 import { measureLimits } from './limits.ts';
+import { runLinearSuite } from './linear/suite.ts';
 import { describeMachine } from './machine.ts';
 import { probePeakBytes } from './memory.ts';
 import { renderPage } from './page.ts';
@@ -33,6 +34,7 @@ async function main(argv: readonly string[]): Promise<number> {
     console.log(helpText(competitorSources));
     return 0;
   }
+  if (asked.suite === 'linear') return runLinearSuite(asked);
   const work = await plannedWork(asked);
   const competitors = await startCompetitors(asked);
   const progress = createProgress(process.stderr);
