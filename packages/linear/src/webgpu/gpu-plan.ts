@@ -12,22 +12,18 @@ export interface GpuPlan extends LinearPlan {
   readonly rows: number;
   readonly groups: number;
   readonly blockColumns: number;
-  /** Tokens of a chunk; null: the recurrent form alone. */
-  readonly chunkTokens: number | null;
 }
 
 /** Lanes of a workgroup. */
 export const lanes = 64;
 /** Rows of G that a lane holds in registers. */
 const mostRows = 32;
-/** Matrices of a chunk stand in workgroup memory, and sums over its tokens in registers. */
-const chunkTokens = 16;
 
 export function gpuPlan(plan: LinearPlan): GpuPlan {
   const columns = plan.valueDim + (plan.epsilon === null ? 0 : 1);
   let groups = 1;
   while (plan.width > groups * mostRows && groups < lanes) groups *= 2;
-  return { ...plan, columns, groups, rows: Math.ceil(plan.width / groups), blockColumns: lanes / groups, chunkTokens: plan.chunk === null ? null : chunkTokens };
+  return { ...plan, columns, groups, rows: Math.ceil(plan.width / groups), blockColumns: lanes / groups };
 }
 
 /** The inputs that a plan reads. */

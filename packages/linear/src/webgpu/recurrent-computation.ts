@@ -1,5 +1,5 @@
 import type { FastWeightRequest } from '@heed/core';
-import type { WebGpuRuntime } from '@heed/runtime-webgpu';
+import type { ProgramSource, WebGpuRuntime } from '@heed/runtime-webgpu';
 import { describePlan } from '../assess.ts';
 import type { LinearPlan } from '../plan.ts';
 import type { Computation } from './computation.ts';
@@ -11,7 +11,7 @@ import { fastWork } from './work.ts';
 export function recurrentComputation(runtime: WebGpuRuntime, request: FastWeightRequest, plan: LinearPlan): Computation {
   const programs = programsOf(gpuPlan(plan), request.variant);
   return {
-    programs: [programs.recurrent, programs.queryRows, programs.keyRows].filter((source) => source !== null),
+    programs: [programs.recurrent, ...Object.values<ProgramSource>({ ...programs.chunked }), programs.queryRows, programs.keyRows].filter((source) => source !== null),
     outputDtype: plan.dtypes.output,
     plan: describePlan(plan),
     start: (call, output, state) => new LinearStages(runtime, programs, fastWork(programs.plan, call), output, state),

@@ -2,8 +2,9 @@ import type { Declarations, FastWeightState, RowTransform, Tensor } from '@heed/
 import { elementCount } from '@heed/core';
 import type { ElementShader, ProgramSource, Stage, WebGpuRuntime } from '@heed/runtime-webgpu';
 import { CallPieces, float32Of } from './call-pieces.ts';
+import { chunkedFields, chunkedPrograms, chunkNumbers, chunkTokens, type ChunkedPrograms } from './chunked.ts';
 import type { StartedCall } from './computation.ts';
-import { inputsOfPlan, type GpuPlan, type RuleInput } from './gpu-plan.ts';
+import { inputsOfPlan, lanes as laneCount, type GpuPlan, type RuleInput } from './gpu-plan.ts';
 import { fieldsOf } from './module.ts';
 import { laneRecord, recurrentFields, recurrentProgram, type LaneField } from './recurrent.ts';
 import { rowsProgram } from './rows.ts';
@@ -13,6 +14,8 @@ import type { LaneWork, Work } from './work.ts';
 export interface Programs {
   readonly plan: GpuPlan;
   readonly recurrent: ProgramSource;
+  /** Null where the order of the steps leaves the recurrent form alone. */
+  readonly chunked: ChunkedPrograms | null;
   /** Null where rows are read as they lie. */
   readonly queryRows: ProgramSource | null;
   readonly keyRows: ProgramSource | null;
@@ -20,11 +23,17 @@ export interface Programs {
 
 export function programsOf(plan: GpuPlan, declarations: Declarations): Programs {
   const rows = (side: 'query' | 'key', transforms: readonly RowTransform[], dim: number): ProgramSource | null => (transforms.length === 0 ? null : rowsProgram({ side, transforms, dim, dtype: plan.dtypes[side], declarations }));
-  return { plan, recurrent: recurrentProgram(plan), queryRows: rows('query', plan.queryTransforms, plan.queryDim), keyRows: rows('key', plan.keyTransforms, plan.keyDim) };
+  return { plan, recurrent: recurrentProgram(plan), chunked: plan.chunk === null ? null : chunkedPrograms(plan), queryRows: rows('query', plan.queryTransforms, plan.queryDim), keyRows: rows('key', plan.keyTransforms, plan.keyDim) };
 }
 
 /** Multiplications of one task at most: other work of the device, and a signal to stop, wait for no longer. */
 const taskProducts = 4e6;
+
+/** Calls with fewer steps are walked token by token. */
+const leastChunked = 2 * chunkTokens;
+
+/** Most bytes of what stands between two passes of the chunked form. */
+const scratchBytes = 32 * 2 ** 20;
 
 /** A call whose buffers stand: its stages, then what makes outputs of what they wrote. */
 export class LinearStages implements StartedCall {
@@ -94,6 +103,8 @@ export class LinearStages implements StartedCall {
     const most = Math.max(1, Math.floor(taskProducts / perStep));
     const longest = Math.max(0, ...lanes.map(stepsOf));
     const scale = values.scalar(plan.scale);
+    const { chunked } = this.#programs;
+    if (chunked !== null && longest >= leastChunked) return this.#chunks(chunked, longest, { query, key, value, inputs: inputs.buffer, integers, states, scale });
     return Array.from({ length: Math.max(1, Math.ceil(longest / most)) }, (_, segment): Stage => ({
       source: recurrent,
       buffers: [query, key, value, inputs.buffer, integers, ...states, this.#wide],
@@ -102,6 +113,44 @@ export class LinearStages implements StartedCall {
       costs: lanes.flatMap((lane) => new Array<number>(blocks).fill(perStep * Math.max(1, Math.min(most, stepsOf(lane) - segment * most)))),
     }));
   }
+
+  /** Some chunks of every lane at a time, so that what stands between the passes stays within bounds. */
+  #chunks(programs: ChunkedPrograms, longest: number, { query, key, value, inputs, integers, states, scale }: WalkBuffers): readonly Stage[] {
+    const { plan } = this.#programs;
+    const { lanes, before } = this.#work;
+    const { buffers } = this.#pieces;
+    const numbers = chunkNumbers(plan);
+    const total = Math.ceil(longest / chunkTokens);
+    const perLane = 4 * lanes.length * Math.max(numbers.factors, numbers.states);
+    const most = Math.min(total, Math.max(1, Math.floor(scratchBytes / perLane)));
+    const factors = buffers.acquire(4 * lanes.length * most * numbers.factors);
+    const kept = buffers.acquire(4 * lanes.length * most * numbers.states);
+    const fields = fieldsOf({ fields: chunkedFields });
+    const blocks = { states: Math.ceil(plan.columns / plan.blockColumns), outputs: Math.ceil(plan.columns / laneCount) };
+    const rowProducts = chunkTokens * plan.width;
+    return Array.from({ length: Math.ceil(total / most) }, (_, segment): readonly Stage[] => {
+      const firstChunk = segment * most;
+      const chunks = Math.min(most, total - firstChunk);
+      const common = { fields, values: { firstChunk, chunks, isFresh: Number(segment === 0 && before === undefined), scale } };
+      const tasks = (count: number, cost: number): readonly number[] => new Array<number>(count).fill(cost);
+      return [
+        { ...common, source: programs.factors, buffers: [query, key, inputs, integers, factors], costs: tasks(lanes.length * chunks, rowProducts * chunkTokens * (plan.recall === null ? 1 : 4)) },
+        { ...common, source: programs.states, buffers: [value, integers, factors, ...states, kept], costs: tasks(lanes.length * blocks.states, chunks * rowProducts * plan.blockColumns * (plan.recall === null ? 1 : 3)) },
+        { ...common, source: programs.outputs, buffers: [value, integers, factors, kept, this.#wide], costs: tasks(lanes.length * chunks * blocks.outputs, rowProducts * laneCount) },
+      ];
+    }).flat();
+  }
+}
+
+/** Buffers of a call that kernels over the state read and write. */
+interface WalkBuffers {
+  readonly query: GPUBuffer;
+  readonly key: GPUBuffer;
+  readonly value: GPUBuffer;
+  readonly inputs: GPUBuffer;
+  readonly integers: GPUBuffer;
+  readonly states: readonly GPUBuffer[];
+  readonly scale: number;
 }
 
 /** Steps of a lane: from its first key or query to its last. */
