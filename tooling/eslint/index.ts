@@ -60,7 +60,7 @@ function typed(directory: string): Linter.Config[] {
     { ignores: skipped },
     { linterOptions: { reportUnusedDisableDirectives: 'error' } },
     {
-      files: ['**/*.ts'],
+      files: ['**/*.{ts,tsx}'],
       extends: [eslint.configs.recommended, configs.strictTypeChecked, configs.stylisticTypeChecked],
       languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: directory } },
       rules: everywhere,
@@ -76,5 +76,5 @@ export function library(directory: string): Linter.Config[] {
 
 /** Rules of an app or a tool: those of a library, but it may print. */
 export function program(directory: string): Linter.Config[] {
-  return [...typed(directory), { files: ['src/**/*.ts'], rules: { ...published, 'no-console': 'off' } }];
+  return [...typed(directory), { files: ['src/**/*.{ts,tsx}'], rules: { ...published, 'no-console': 'off' } }];
 }
