@@ -31,7 +31,7 @@ export const laneKeys = 4;
  */
 const rows: readonly TileRow[] = [
   { name: 'wide', purpose: '32 KiB of workgroup memory, subgroups of 16 or more', lanes: 16, teams: 8, rows: 8, chunk: 16, walkers: 128, walkerRows: 8 },
-  { name: 'middle', purpose: 'the guaranteed 16 KiB, subgroups of 16 or more', lanes: 16, teams: 8, rows: 4, chunk: 8, walkers: 128, walkerRows: 4 },
+  { name: 'middle', purpose: 'the guaranteed 16 KiB, subgroups of 16 or more', lanes: 16, teams: 8, rows: 4, chunk: 8, walkers: 64, walkerRows: 4 },
   { name: 'narrow', purpose: 'subgroups of 8', lanes: 8, teams: 8, rows: 4, chunk: 8, walkers: 64, walkerRows: 4 },
   { name: 'small', purpose: 'subgroups of 4, or little memory', lanes: 4, teams: 8, rows: 2, chunk: 4, walkers: 32, walkerRows: 4 },
 ];
@@ -65,12 +65,12 @@ export function tileTable(machine: Machine): readonly string[] {
   return rows.map((row) => {
     const { name, purpose, lanes, teams } = row;
     const verdict = row === chosen ? 'taken' : (refusalOf(row, machine) ?? 'a larger one fits');
-    return `tile '${name}' (${purpose}): ${teams} teams of ${lanes} lanes, ${row.rows} × ${laneKeys} pairs each, ${tileBytes(row)} bytes: ${verdict}`;
+    return `tile '${name}' (${purpose}): ${teams} teams of ${lanes} lanes, ${row.rows} × ${laneKeys} pairs each, ${bytesOf(row)} bytes: ${verdict}`;
   });
 }
 
 /** Bytes of workgroup memory: keys and then weights of a tile, and the statistics of its rows by lane. */
-export function tileBytes(tile: Tile): number {
+function tileBytes(tile: Tile): number {
   return 16 * tileQuads(tile) + 8 * blockQueryOf(tile) * (tile.lanes + 1);
 }
 
@@ -90,15 +90,20 @@ export function blockKeyOf({ lanes }: Tile): number {
 function refusalOf(row: TileRow, { invocations, workgroupBytes, subgroups }: Machine): string | null {
   const own = Math.max(row.lanes * row.teams, row.walkers);
   if (own > invocations) return `it takes ${own} invocations; maxComputeInvocationsPerWorkgroup of this device is ${invocations}`;
-  const bytes = Math.max(tileBytes(row), walkBytes(row));
+  const bytes = bytesOf(row);
   if (bytes > workgroupBytes) return `it takes ${bytes} bytes of workgroup memory; maxComputeWorkgroupStorageSize of this device is ${workgroupBytes}`;
   if (subgroups !== null && subgroups.most < row.lanes) return `its teams of ${row.lanes} pass the device’s subgroups of ${subgroups.most}`;
   return null;
 }
 
+/** Bytes of workgroup memory of the larger of both programs. */
+function bytesOf(tile: Tile): number {
+  return Math.max(tileBytes(tile), walkBytes(tile));
+}
+
 /** Bytes of workgroup memory of a decode program: keys and then sums, the weights of its keys, and shares of its rows. */
-export function walkBytes({ walkers, walkerRows, chunk }: Tile): number {
-  return 16 * Math.max(Math.min(chunk, walkChunk) * (walkers + 1), walkers * walkerRows) + 4 * walkerRows * (splitKeysOf({ walkers }) + 4) + 4 * walkers;
+function walkBytes({ walkers, walkerRows }: Tile): number {
+  return 16 * Math.max(walkChunk * (walkers + 1), walkers * walkerRows) + 4 * walkerRows * (splitKeysOf({ walkers }) + 4) + 4 * walkers;
 }
 
 /** Quads of key channels that a decode program holds at a time. */

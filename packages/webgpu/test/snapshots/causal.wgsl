@@ -1,4 +1,4 @@
-// Attention of blocks of 32 query rows, one walk over the keys in tiles of 32.
+// Attention of blocks of 32 query rows, one walk over the keys in tiles of 64.
 //   score = $scale · Σ queryElement * keyElement
 //   allowed = keyPosition <= queryPosition
 //   weight = softmax(score, sink none)
@@ -103,14 +103,14 @@ fn valueQuad(row: u32, quad: u32) -> vec4<f32> {
 }
 
 // Teams of lanes; each owns rows of the block, and each of its lanes four keys of a tile.
-const lanes = 8u;
+const lanes = 16u;
 const teams = 8u;
 const rows = 4u;
 const blockQuery = 32u;
-const blockKey = 32u;
+const blockKey = 64u;
 
 // A chunk of the channels of a tile of keys, [quad][key + 1]; then the scores and weights of the tile, [slot][lane + 1], four keys in a vector.
-var<workgroup> tile: array<vec4<f32>, 288>;
+var<workgroup> tile: array<vec4<f32>, 544>;
 
 fn pairAt(slot: u32, lane: u32) -> u32 {
   return slot * (lanes + 1u) + lane;
@@ -118,7 +118,7 @@ fn pairAt(slot: u32, lane: u32) -> u32 {
 
 var<workgroup> totals: array<f32, blockQuery * lanes>;  // [slot][lane]: sums of exponentials over the keys of each lane
 var<workgroup> maxima: array<array<f32, blockQuery>, 2>;  // [now or before][slot]: the largest score so far
-var<workgroup> shares: array<f32, blockQuery * 8u>;  // [slot][share]: largest scores of the tile
+var<workgroup> shares: array<f32, blockQuery * 16u>;  // [slot][share]: largest scores of the tile
 
 // What sums up to the tile before are multiplied by, now that a larger score may have come.
 fn correctionOf(now: u32, slot: u32) -> f32 {
@@ -131,7 +131,7 @@ fn finiteQuad(value: vec4<f32>) -> vec4<f32> {
   return select(value, vec4<f32>(0.0f), exponents == vec4<u32>(0x7f800000u));
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let task = parameters.firstTask + workgroup.x + workgroup.y * workgroups.x;
   if (task >= parameters.endTask) {
@@ -153,7 +153,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) wo
   let firstKeyRow = u32((sequence.tensorBatch * parameters.keyHeads + keyHead) * parameters.keyRows + sequence.keyStart);
 
   // Running statistics: of each row, and of the keys of each lane.
-  var accumulator: array<vec4<f32>, 8>;  // [row][part]: quad part · lanes + lane of the row’s output
+  var accumulator: array<vec4<f32>, 4>;  // [row][part]: quad part · lanes + lane of the row’s output
   for (var part = 0u; part < rows; part++) {
     let slot = part * teams + team;
     totals[slot * lanes + lane] = 0.0f;
@@ -250,8 +250,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) wo
         let queryRow = firstQueryRow + u32(queryIndex);
         let before = maxima[1u - now][slot];
         var peak = before;
-        for (var share = 0u; share < 8u; share++) {
-          peak = max(peak, shares[slot * 8u + share]);
+        for (var share = 0u; share < 16u; share++) {
+          peak = max(peak, shares[slot * 16u + share]);
         }
         var sum = 0.0f;
         for (var turn = 0u; turn < 4u; turn++) {
@@ -273,13 +273,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) wo
       let correction2 = correctionOf(now, 2u * teams + team);
       let correction3 = correctionOf(now, 3u * teams + team);
       accumulator[0] *= correction0;
-      accumulator[1] *= correction0;
-      accumulator[2] *= correction1;
-      accumulator[3] *= correction1;
-      accumulator[4] *= correction2;
-      accumulator[5] *= correction2;
-      accumulator[6] *= correction3;
-      accumulator[7] *= correction3;
+      accumulator[1] *= correction1;
+      accumulator[2] *= correction2;
+      accumulator[3] *= correction3;
       if (mixed) {
         for (var quad = 0u; quad < lanes; quad++) {
           let key0 = firstKeyRow + u32(min(first + i32(quad), end - 1));
@@ -290,16 +286,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) wo
           let weights1 = tile[pairAt(1u * teams + team, quad)];
           let weights2 = tile[pairAt(2u * teams + team, quad)];
           let weights3 = tile[pairAt(3u * teams + team, quad)];
-          let values0 = mat4x4<f32>(finiteQuad(valueQuad(key0, lane)), finiteQuad(valueQuad(key1, lane)), finiteQuad(valueQuad(key2, lane)), finiteQuad(valueQuad(key3, lane)));
-          accumulator[0] += values0 * weights0;
-          accumulator[2] += values0 * weights1;
-          accumulator[4] += values0 * weights2;
-          accumulator[6] += values0 * weights3;
-          let values1 = mat4x4<f32>(finiteQuad(valueQuad(key0, lane + 1u * lanes)), finiteQuad(valueQuad(key1, lane + 1u * lanes)), finiteQuad(valueQuad(key2, lane + 1u * lanes)), finiteQuad(valueQuad(key3, lane + 1u * lanes)));
-          accumulator[1] += values1 * weights0;
-          accumulator[3] += values1 * weights1;
-          accumulator[5] += values1 * weights2;
-          accumulator[7] += values1 * weights3;
+          let values = mat4x4<f32>(finiteQuad(valueQuad(key0, lane)), finiteQuad(valueQuad(key1, lane)), finiteQuad(valueQuad(key2, lane)), finiteQuad(valueQuad(key3, lane)));
+          accumulator[0] += values * weights0;
+          accumulator[1] += values * weights1;
+          accumulator[2] += values * weights2;
+          accumulator[3] += values * weights3;
         }
       }
       else {
@@ -312,16 +303,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) wo
           let weights1 = tile[pairAt(1u * teams + team, quad)];
           let weights2 = tile[pairAt(2u * teams + team, quad)];
           let weights3 = tile[pairAt(3u * teams + team, quad)];
-          let values0 = mat4x4<f32>(valueQuad(key0, lane), valueQuad(key1, lane), valueQuad(key2, lane), valueQuad(key3, lane));
-          accumulator[0] += values0 * weights0;
-          accumulator[2] += values0 * weights1;
-          accumulator[4] += values0 * weights2;
-          accumulator[6] += values0 * weights3;
-          let values1 = mat4x4<f32>(valueQuad(key0, lane + 1u * lanes), valueQuad(key1, lane + 1u * lanes), valueQuad(key2, lane + 1u * lanes), valueQuad(key3, lane + 1u * lanes));
-          accumulator[1] += values1 * weights0;
-          accumulator[3] += values1 * weights1;
-          accumulator[5] += values1 * weights2;
-          accumulator[7] += values1 * weights3;
+          let values = mat4x4<f32>(valueQuad(key0, lane), valueQuad(key1, lane), valueQuad(key2, lane), valueQuad(key3, lane));
+          accumulator[0] += values * weights0;
+          accumulator[1] += values * weights1;
+          accumulator[2] += values * weights2;
+          accumulator[3] += values * weights3;
         }
       }
       workgroupBarrier();
@@ -332,9 +318,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) wo
 
   // 7  finish
   tile[pairAt(0u * teams + team, lane)] = accumulator[0];
-  tile[pairAt(1u * teams + team, lane)] = accumulator[2];
-  tile[pairAt(2u * teams + team, lane)] = accumulator[4];
-  tile[pairAt(3u * teams + team, lane)] = accumulator[6];
+  tile[pairAt(1u * teams + team, lane)] = accumulator[1];
+  tile[pairAt(2u * teams + team, lane)] = accumulator[2];
+  tile[pairAt(3u * teams + team, lane)] = accumulator[3];
   for (var part = 0u; part < rows; part++) {
     let slot = part * teams + team;
     let queryIndex = integers[rowsAt + min(slot, rowCount - 1u)];
@@ -353,32 +339,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) wo
       }
       for (var turn = 0u; turn < 4u; turn++) {
         let channel = i32(4u * (lane) + turn);
-        if (channel < 64i) {
-          let aggregated = tile[pairAt(slot, lane)][turn] * scale;
-          output[queryRow * 64u + u32(channel)] = select(bitcast<u32>(aggregated), 0u, empty);
-        }
-      }
-    }
-  }
-  tile[pairAt(0u * teams + team, lane)] = accumulator[1];
-  tile[pairAt(1u * teams + team, lane)] = accumulator[3];
-  tile[pairAt(2u * teams + team, lane)] = accumulator[5];
-  tile[pairAt(3u * teams + team, lane)] = accumulator[7];
-  for (var part = 0u; part < rows; part++) {
-    let slot = part * teams + team;
-    let queryIndex = integers[rowsAt + min(slot, rowCount - 1u)];
-    let queryPosition = positionAt(sequence.queryPositions, sequence.queryOffset, queryIndex);
-    let queryRow = firstQueryRow + u32(queryIndex);
-    if (slot < rowCount) {
-      var total = 0.0f;
-      for (var other = 0u; other < lanes; other++) {
-        total += totals[slot * lanes + other];
-      }
-      let largest = maxima[1u - now][slot];
-      let empty = largest <= lowest;
-      let scale = 1.0f / max(total, 1.0e-30f);
-      for (var turn = 0u; turn < 4u; turn++) {
-        let channel = i32(4u * (lane + 1u * lanes) + turn);
         if (channel < 64i) {
           let aggregated = tile[pairAt(slot, lane)][turn] * scale;
           output[queryRow * 64u + u32(channel)] = select(bitcast<u32>(aggregated), 0u, empty);

@@ -1,4 +1,4 @@
-// Attention of blocks of 16 whole query rows, scored in tiles of 32 keys.
+// Attention of blocks of 16 whole query rows, scored in tiles of 64 keys.
 //   score = $scale · Σ queryElement * keyElement
 //   allowed = keyPosition <= queryPosition
 //   weight = softmax(score, sink none)
@@ -120,27 +120,27 @@ fn valueQuad(row: u32, quad: u32) -> vec4<f32> {
 }
 
 // Teams of lanes; each owns rows of the block, and each of its lanes four keys of a tile.
-const lanes = 8u;
+const lanes = 16u;
 const teams = 8u;
 const rows = 2u;
 const blockQuery = 16u;
-const blockKey = 32u;
+const blockKey = 64u;
 
 // A chunk of the channels of a tile of keys, [quad][key + 1]; then the scores and weights of the tile, [slot][lane + 1], four keys in a vector.
-var<workgroup> tile: array<vec4<f32>, 264>;
+var<workgroup> tile: array<vec4<f32>, 520>;
 
 fn pairAt(slot: u32, lane: u32) -> u32 {
   return slot * (lanes + 1u) + lane;
 }
 
-var<workgroup> shares: array<f32, teams * 8u>;
+var<workgroup> shares: array<f32, teams * 16u>;
 
 fn rowSum(local: u32, own: f32) -> f32 {
   shares[local] = own;
   workgroupBarrier();
-  let row = local / lanes * 8u;
+  let row = local / lanes * 16u;
   var result = 0.0f;
-  for (var other = 0u; other < 8u; other++) {
+  for (var other = 0u; other < 16u; other++) {
     result += shares[row + other];
   }
   workgroupBarrier();
@@ -150,9 +150,9 @@ fn rowSum(local: u32, own: f32) -> f32 {
 fn rowMaximum(local: u32, own: f32) -> f32 {
   shares[local] = own;
   workgroupBarrier();
-  let row = local / lanes * 8u;
+  let row = local / lanes * 16u;
   var result = shares[row];
-  for (var other = 0u; other < 8u; other++) {
+  for (var other = 0u; other < 16u; other++) {
     result = max(result, shares[row + other]);
   }
   workgroupBarrier();
@@ -167,7 +167,7 @@ fn finiteQuad(value: vec4<f32>) -> vec4<f32> {
   return select(value, vec4<f32>(0.0f), exponents == vec4<u32>(0x7f800000u));
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let task = parameters.firstTask + workgroup.x + workgroup.y * workgroups.x;
   if (task >= parameters.endTask) {

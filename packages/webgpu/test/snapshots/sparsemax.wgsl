@@ -1,4 +1,4 @@
-// Attention of blocks of 16 whole query rows, scored in tiles of 32 keys.
+// Attention of blocks of 16 whole query rows, scored in tiles of 64 keys.
 //   score = $scale · Σ queryElement * keyElement
 //   allowed = true
 //   weight = entmax(score, 2)
@@ -89,27 +89,27 @@ fn valueQuad(row: u32, quad: u32) -> vec4<f32> {
 }
 
 // Teams of lanes; each owns rows of the block, and each of its lanes four keys of a tile.
-const lanes = 8u;
+const lanes = 16u;
 const teams = 8u;
 const rows = 2u;
 const blockQuery = 16u;
-const blockKey = 32u;
+const blockKey = 64u;
 
 // A chunk of the channels of a tile of keys, [quad][key + 1]; then the scores and weights of the tile, [slot][lane + 1], four keys in a vector.
-var<workgroup> tile: array<vec4<f32>, 264>;
+var<workgroup> tile: array<vec4<f32>, 520>;
 
 fn pairAt(slot: u32, lane: u32) -> u32 {
   return slot * (lanes + 1u) + lane;
 }
 
-var<workgroup> shares: array<f32, teams * 8u>;
+var<workgroup> shares: array<f32, teams * 16u>;
 
 fn rowSum(local: u32, own: f32) -> f32 {
   shares[local] = own;
   workgroupBarrier();
-  let row = local / lanes * 8u;
+  let row = local / lanes * 16u;
   var result = 0.0f;
-  for (var other = 0u; other < 8u; other++) {
+  for (var other = 0u; other < 16u; other++) {
     result += shares[row + other];
   }
   workgroupBarrier();
@@ -119,9 +119,9 @@ fn rowSum(local: u32, own: f32) -> f32 {
 fn rowMaximum(local: u32, own: f32) -> f32 {
   shares[local] = own;
   workgroupBarrier();
-  let row = local / lanes * 8u;
+  let row = local / lanes * 16u;
   var result = shares[row];
-  for (var other = 0u; other < 8u; other++) {
+  for (var other = 0u; other < 16u; other++) {
     result = max(result, shares[row + other]);
   }
   workgroupBarrier();
@@ -130,7 +130,7 @@ fn rowMaximum(local: u32, own: f32) -> f32 {
 
 var<workgroup> counts: array<f32, blockQuery>;  // [slot]: how many keys a row sees
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let task = parameters.firstTask + workgroup.x + workgroup.y * workgroups.x;
   if (task >= parameters.endTask) {
@@ -289,7 +289,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) wo
   }
 
   // 6  aggregate
-  var accumulator: array<vec4<f32>, 4>;  // [row][part]: quad part · lanes + lane of the row’s output
+  var accumulator: array<vec4<f32>, 2>;  // [row][part]: quad part · lanes + lane of the row’s output
    {
     var ordinal = 0u;
     for (var run = 0u; run < runCount; run++) {
@@ -314,12 +314,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) wo
           let key3 = firstKeyRow + u32(min(first + i32(quad + 3u * lanes), end - 1));
           let weights0 = tile[pairAt(0u * teams + team, quad)];
           let weights1 = tile[pairAt(1u * teams + team, quad)];
-          let values0 = mat4x4<f32>(valueQuad(key0, lane), valueQuad(key1, lane), valueQuad(key2, lane), valueQuad(key3, lane));
-          accumulator[0] += values0 * weights0;
-          accumulator[2] += values0 * weights1;
-          let values1 = mat4x4<f32>(valueQuad(key0, lane + 1u * lanes), valueQuad(key1, lane + 1u * lanes), valueQuad(key2, lane + 1u * lanes), valueQuad(key3, lane + 1u * lanes));
-          accumulator[1] += values1 * weights0;
-          accumulator[3] += values1 * weights1;
+          let values = mat4x4<f32>(valueQuad(key0, lane), valueQuad(key1, lane), valueQuad(key2, lane), valueQuad(key3, lane));
+          accumulator[0] += values * weights0;
+          accumulator[1] += values * weights1;
         }
         workgroupBarrier();
         ordinal += 1u;
@@ -330,7 +327,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) wo
   // 7  finish
   workgroupBarrier();
   tile[pairAt(0u * teams + team, lane)] = accumulator[0];
-  tile[pairAt(1u * teams + team, lane)] = accumulator[2];
+  tile[pairAt(1u * teams + team, lane)] = accumulator[1];
   for (var part = 0u; part < rows; part++) {
     let slot = part * teams + team;
     let queryIndex = integers[rowsAt + min(slot, rowCount - 1u)];
@@ -339,23 +336,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) wo
     if (slot < rowCount) {
       for (var turn = 0u; turn < 4u; turn++) {
         let channel = i32(4u * (lane) + turn);
-        if (channel < 64i) {
-          let aggregated = tile[pairAt(slot, lane)][turn];
-          output[queryRow * 64u + u32(channel)] = select(bitcast<u32>(aggregated), 0u, counts[slot] == 0.0f);
-        }
-      }
-    }
-  }
-  tile[pairAt(0u * teams + team, lane)] = accumulator[1];
-  tile[pairAt(1u * teams + team, lane)] = accumulator[3];
-  for (var part = 0u; part < rows; part++) {
-    let slot = part * teams + team;
-    let queryIndex = integers[rowsAt + min(slot, rowCount - 1u)];
-    let queryPosition = positionAt(sequence.queryPositions, sequence.queryOffset, queryIndex);
-    let queryRow = firstQueryRow + u32(queryIndex);
-    if (slot < rowCount) {
-      for (var turn = 0u; turn < 4u; turn++) {
-        let channel = i32(4u * (lane + 1u * lanes) + turn);
         if (channel < 64i) {
           let aggregated = tile[pairAt(slot, lane)][turn];
           output[queryRow * 64u + u32(channel)] = select(bitcast<u32>(aggregated), 0u, counts[slot] == 0.0f);
