@@ -53,7 +53,7 @@ export function flatRows(temporaries: Temporaries, x: Tensor): Tensor {
  */
 export function splitHeads(runtime: Runtime, rows: Tensor, { batch, heads, length, dim, start = 0 }: HeadSizes & { readonly start?: number }): Tensor {
   const width = rows.shape.at(-1) ?? 0;
-  return runtime.view(rows, [batch, heads, length, dim], [length * width, dim, width, 1], start);
+  return runtime.view(rows, [batch, heads, length, dim], [length * width, dim, width, 1], batch * length === 0 ? 0 : start);
 }
 
 export interface HeadSizes {

@@ -4,11 +4,12 @@ import type { HostPartial } from '@heed/core';
 import type { CachedKeys } from '../caches/cache.ts';
 import { splitHeads } from '../linear.ts';
 import type { Temporaries } from '../temporaries.ts';
+import type { RowSlice } from './projections.ts';
 
 /** Query rows of a call, as their projection made them. */
 export interface QueryRows {
-  /** [batch · length, heads · dim] */
-  readonly rows: Tensor;
+  /** [batch · length, heads · dim] of the rows. */
+  readonly rows: RowSlice;
   readonly batch: number;
   readonly heads: number;
   readonly length: number;
@@ -18,7 +19,7 @@ export interface QueryRows {
   /** Positions of the rows, i32 [batch | 1, length], or of the first of each sequence. */
   readonly positions: Positions;
   /** Rows of a gate, [batch · length, heads · valueDim], for the table `gate`. */
-  readonly gate?: Tensor | undefined;
+  readonly gate?: RowSlice | undefined;
 }
 
 export type Positions = Tensor | readonly number[];
@@ -56,9 +57,9 @@ function inputsOf(runtime: Runtime, kernel: AttentionKernel, query: QueryRows, {
     ...(shared ? { queryPositions: eachPosition(positions, batch, length) } : isTensor(positions) ? { queryPositions: positions } : { queryOffset: positions }),
     ...(lengths === undefined || shared ? {} : { queryLengths: lengths }),
     ...(uniforms === undefined ? {} : { uniforms }),
-    tables: gate === undefined ? (tables ?? {}) : { ...tables, gate: splitHeads(runtime, gate, { ...sizes, dim: kernel.request.valueDim }) },
+    tables: gate === undefined ? (tables ?? {}) : { ...tables, gate: splitHeads(runtime, gate.rows, { ...sizes, dim: kernel.request.valueDim, start: gate.start }) },
     keysTransformed: true,
-    query: splitHeads(runtime, query.rows, { ...sizes, dim }),
+    query: splitHeads(runtime, query.rows.rows, { ...sizes, dim, start: query.rows.start }),
   };
 }
 

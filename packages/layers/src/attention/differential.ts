@@ -8,6 +8,7 @@ import type { Temporaries } from '../temporaries.ts';
 import { attend } from './attend.ts';
 import { firstPositions, transformKeys, sequenceNames, withCache, type SequenceOptions } from './keys.ts';
 import { onRuntime } from './on-runtime.ts';
+import { wholeRows } from './projections.ts';
 
 /** Linear weights are [outputs, inputs]; each head has two rows of queries and of keys side by side, of half the width of its value. */
 export interface DifferentialWeights {
@@ -144,7 +145,7 @@ export class DifferentialAttention {
         const attended = temporaries.keep(runtime.tensor([batch, length, width], 'f32'));
         const output = runtime.view(attended, [batch, heads, length, 2 * headDim], [length * width, 2 * headDim, width, 1]);
         const own = sets.map((keys) => ({ ...keys, key: this.#half(keys.key, half) }));
-        await attend(temporaries, this.#kernel, { rows, batch, heads, length, dim: headDim, positions, lengths }, own, { tables: this.#tables }, output);
+        await attend(temporaries, this.#kernel, { rows: wholeRows(rows), batch, heads, length, dim: headDim, positions, lengths }, own, { tables: this.#tables }, output);
         both.push(attended);
       }
       const [a, b] = both as [Tensor, Tensor];

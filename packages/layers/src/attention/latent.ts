@@ -8,6 +8,7 @@ import type { Temporaries } from '../temporaries.ts';
 import { attend } from './attend.ts';
 import { firstPositions, sequenceNames, transformKeys, withCache, type SequenceOptions } from './keys.ts';
 import { onRuntime } from './on-runtime.ts';
+import { wholeRows } from './projections.ts';
 
 /** Linear weights are [outputs, inputs], as DeepSeek's checkpoints have them. */
 export interface LatentWeights {
@@ -212,7 +213,7 @@ export class LatentAttention {
     const latentQuery = temporaries.keep(runtime.operations.matmul(this.#plainQuery(query, batch, length), this.#keyUp));
     const rows = this.#queryRows(temporaries, query, latentQuery);
     const latents = temporaries.keep(runtime.tensor([batch, heads, length, latentDim], 'f32'));
-    await attend(temporaries, this.#kernels.absorbed, { rows, batch, heads, length, dim: rotaryDim + latentDim, positions, lengths }, sets, { tables: this.#tables }, latents);
+    await attend(temporaries, this.#kernels.absorbed, { rows: wholeRows(rows), batch, heads, length, dim: rotaryDim + latentDim, positions, lengths }, sets, { tables: this.#tables }, latents);
     const values = temporaries.keep(runtime.operations.matmul(latents, this.#valueUp, { transposed: true }));
     const sideBySide = temporaries.keep(runtime.operations.copy(runtime.view(values, [batch, length, heads, valueDim], [heads * length * valueDim, valueDim, length * valueDim, 1])));
     return runtime.view(sideBySide, [batch, length, heads * valueDim]);
@@ -227,7 +228,7 @@ export class LatentAttention {
     const width = heads * valueDim;
     const output = runtime.view(attended, [batch, heads, length, valueDim], [length * width, valueDim, width, 1]);
     const expanded = sets.map((keys) => ({ ...keys, ...this.#expand(temporaries, keys) }));
-    await attend(temporaries, this.#kernels.expanded, { rows, batch, heads, length, dim: rotaryDim + plainDim, positions, lengths }, expanded, { tables: this.#tables }, output);
+    await attend(temporaries, this.#kernels.expanded, { rows: wholeRows(rows), batch, heads, length, dim: rotaryDim + plainDim, positions, lengths }, expanded, { tables: this.#tables }, output);
     return attended;
   }
 

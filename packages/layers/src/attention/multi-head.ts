@@ -3,7 +3,7 @@ import type { CachedKeys, CacheShape, KeyValueCache } from '../caches/cache.ts';
 import type { Names } from '@heed/core/compute';
 import { checkPositions, forEach } from '../caches/rows.ts';
 import { rowsOf } from '../caches/storage.ts';
-import { linear, linearRows, splitHeads } from '../linear.ts';
+import { linear, splitHeads, type Linear } from '../linear.ts';
 import { checkOptionNames } from '../options.ts';
 import { checkCount, checkWeights, Parameters } from '../parameters.ts';
 import { Temporaries, withTemporaries } from '../temporaries.ts';
@@ -12,6 +12,7 @@ import { transformKeys } from './keys.ts';
 import { Memory } from './memory.ts';
 import { bringHere, onRuntime } from './on-runtime.ts';
 import { pieceLengths, piecesOf, queryPiece } from './pieces.ts';
+import { Projections, type RowSlice } from './projections.ts';
 
 /** Linear weights are [outputs, inputs], rows of one head after those of another; biases [outputs]. */
 export interface MultiHeadWeights {
@@ -39,6 +40,7 @@ export interface MultiHeadOptions {
   readonly heads: number;
   /** Key and value heads, of which `heads` is a multiple: 1 is multi-query attention. Default: `heads`. */
   readonly keyHeads?: number;
+  /** Query, gate, key and value weights are copied side by side; the output's is used as it is where it lives on the runtime. */
   readonly weights: MultiHeadWeights;
   /** What is computed: rotary positions and norms of queries and keys are transforms of its scoring, biases its modifiers. Default `attention()`: everything is seen. */
   readonly variant?: AttentionVariant;
@@ -135,18 +137,23 @@ export class MultiHeadAttention {
   readonly #sizes: Sizes;
   readonly #kernel: AttentionKernel;
   readonly #parameters: Parameters;
-  readonly #weights: MultiHeadWeights;
+  readonly #projections: Projections;
+  readonly #output: Linear;
   readonly #call: Required<CallTables>;
-  readonly #dtype: DType;
 
   /** @internal use {@link createMultiHeadAttention} */
   constructor({ weights, tables = {}, uniforms = {}, cacheDtype = 'f32' }: MultiHeadOptions, sizes: Sizes, kernel: AttentionKernel, parameters: Parameters) {
     this.#sizes = sizes;
     this.#kernel = kernel;
     this.#parameters = parameters;
-    this.#weights = parameters.placeAll(weights);
+    const { query, key, value, gate, queryBias, keyBias, valueBias, gateBias } = weights;
+    this.#output = parameters.placeAll({ weight: weights.output, bias: weights.outputBias });
+    this.#projections = new Projections(
+      parameters,
+      { query: { weight: query, bias: queryBias }, key: { weight: key, bias: keyBias }, value: { weight: value, bias: valueBias }, gate: gate === undefined ? undefined : { weight: gate, bias: gateBias } },
+      cacheDtype,
+    );
     this.#call = { tables: parameters.placeAll(tables), uniforms };
-    this.#dtype = cacheDtype;
     const keyDim = kernel.request.variant.scoring.keyTransforms.reduce((width, transform) => transformedWidth(transform, width), sizes.keyDim);
     this.cacheShape = { runtime: parameters.runtime, keyHeads: sizes.keyHeads, keyDim, valueDim: sizes.valueDim, dtype: cacheDtype };
   }
@@ -165,7 +172,7 @@ export class MultiHeadAttention {
       const [batch = 0, length = 0] = here.shape;
       const attended = temporaries.keep(runtime.tensor([batch, length, heads * valueDim], 'f32'));
       await this.#attend(temporaries, here, options, attended);
-      return linear(temporaries, attended, { weight: this.#weights.output, bias: this.#weights.outputBias });
+      return linear(temporaries, attended, this.#output);
     });
   }
 
@@ -175,7 +182,8 @@ export class MultiHeadAttention {
     return withTemporaries(runtime, async (temporaries) => {
       const rows = new Temporaries(runtime);
       try {
-        const { key, value } = await this.#project(rows, bringHere(temporaries, context), [0]);
+        const here = bringHere(temporaries, context);
+        const { key, value } = await this.#keysOf(rows, this.#projections.context(rows, here), here, [0]);
         return new Memory({ key, value, lengths: options.lengths }, rows);
       } catch (error) {
         rows.release();
@@ -195,19 +203,22 @@ export class MultiHeadAttention {
     const { cache, context, lengths, contextLengths } = options;
     const [batch = 0, length = 0] = x.shape;
     const positions = this.#positions(options, batch);
-    const query = this.#queryRows(temporaries, x, positions, lengths);
     const call: CallTables = { ...this.#call, tables: { ...this.#call.tables, ...options.tables } };
     const to = (first: number, count: number): Tensor => {
       const { heads, valueDim } = this.#sizes;
       const width = heads * valueDim;
       return temporaries.runtime.view(attended, [batch, heads, count, valueDim], [length * width, valueDim, width, 1], first * width);
     };
-    if (context instanceof Memory) return attend(temporaries, this.#kernel, query, [context.read()], call, to(0, length));
     if (context !== undefined) {
-      const { key, value } = await this.#project(temporaries, bringHere(temporaries, context), [0], call.tables);
+      const query = this.#queryRows(this.#projections.queries(temporaries, x), x, positions, lengths);
+      if (context instanceof Memory) return attend(temporaries, this.#kernel, query, [context.read()], call, to(0, length));
+      const other = bringHere(temporaries, context);
+      const { key, value } = await this.#keysOf(temporaries, this.#projections.context(temporaries, other), other, [0], call.tables);
       return attend(temporaries, this.#kernel, query, [{ key, value, ...(contextLengths === undefined ? {} : { keyLengths: contextLengths }) }], call, to(0, length));
     }
-    const { key, value } = await this.#project(temporaries, x, positions, call.tables);
+    const projected = this.#projections.all(temporaries, x);
+    const query = this.#queryRows(projected, x, positions, lengths);
+    const { key, value } = await this.#keysOf(temporaries, projected, x, positions, call.tables);
     if (cache === undefined) {
       const place = isPositions(positions) ? { keyPositions: positions } : { keyOffset: positions };
       return attend(temporaries, this.#kernel, query, [{ key, value, ...place, ...(lengths === undefined ? {} : { keyLengths: lengths }) }], call, to(0, length));
@@ -233,31 +244,19 @@ export class MultiHeadAttention {
     return cache.nextPositions;
   }
 
-  #queryRows(temporaries: Temporaries, x: Tensor, positions: Positions, lengths: ForwardOptions['lengths']): QueryRows {
-    const { query, queryBias, gate, gateBias } = this.#weights;
+  #queryRows({ query, gate }: ReturnType<Projections['all']>, x: Tensor, positions: Positions, lengths: ForwardOptions['lengths']): QueryRows {
     const [batch = 0, length = 0] = x.shape;
-    return {
-      rows: temporaries.keep(linearRows(temporaries, x, { weight: query, bias: queryBias })),
-      batch,
-      length,
-      heads: this.#sizes.heads,
-      dim: this.#sizes.queryDim,
-      positions,
-      lengths,
-      ...(gate === undefined ? {} : { gate: temporaries.keep(linearRows(temporaries, x, { weight: gate, bias: gateBias })) }),
-    };
+    if (query === undefined) throw new AttentionError('internal', 'A layer has no query projection.', 'Please report it.');
+    return { rows: query, batch, length, heads: this.#sizes.heads, dim: this.#sizes.queryDim, positions, lengths, gate };
   }
 
-  /** Keys, transformed, and values of rows that stand at these positions: views or tensors that `rows` keeps. */
-  async #project(rows: Temporaries, x: Tensor, positions: Positions, tables: CallTables['tables'] = this.#call.tables): Promise<Pick<CachedKeys, 'key' | 'value'>> {
-    const { runtime } = rows;
-    const { key: keyWeight, value: valueWeight, keyBias, valueBias } = this.#weights;
+  /** Keys, transformed, and values of projected rows that stand at these positions: views or tensors that `rows` keeps. */
+  async #keysOf(rows: Temporaries, { key, value }: ReturnType<Projections['all']>, x: Tensor, positions: Positions, tables: CallTables['tables'] = this.#call.tables): Promise<Pick<CachedKeys, 'key' | 'value'>> {
     const [batch = 0, length = 0] = x.shape;
     const { keyHeads, keyDim, valueDim } = this.#sizes;
-    const dtype = this.#dtype;
-    const keys = splitHeads(runtime, rows.keep(linearRows(rows, x, { weight: keyWeight, bias: keyBias, dtype })), { batch, length, heads: keyHeads, dim: keyDim });
-    const value = splitHeads(runtime, rows.keep(linearRows(rows, x, { weight: valueWeight, bias: valueBias, dtype })), { batch, length, heads: keyHeads, dim: valueDim });
-    return { key: await transformKeys(rows, this.#kernel, keys, positions, { ...this.#call, tables }), value };
+    if (key === undefined || value === undefined) throw new AttentionError('internal', 'A layer has no key projection.', 'Please report it.');
+    const heads = (slice: RowSlice, dim: number): Tensor => splitHeads(rows.runtime, slice.rows, { batch, length, heads: keyHeads, dim, start: slice.start });
+    return { key: await transformKeys(rows, this.#kernel, heads(key, keyDim), positions, { ...this.#call, tables }), value: heads(value, valueDim) };
   }
 }
 

@@ -1,6 +1,7 @@
 import type { Integers } from '@heed/core';
 import type { Temporaries } from '../temporaries.ts';
 import type { QueryRows } from './attend.ts';
+import { wholeRows, type RowSlice } from './projections.ts';
 
 /** Rows first … first + count − 1 of every sequence of a call. */
 export interface Piece {
@@ -24,10 +25,10 @@ export function queryPiece(temporaries: Temporaries, query: QueryRows, { first, 
   const { batch, length, rows, gate, positions } = query;
   if (count === length) return query;
   const { runtime } = temporaries;
-  const taken = (from: typeof rows): typeof rows => {
-    const width = from.shape[1] ?? 0;
-    const dense = temporaries.keep(runtime.operations.copy(runtime.view(from, [batch, count, width], [length * width, width, 1], first * width)));
-    return runtime.view(dense, [batch * count, width]);
+  const taken = ({ rows: from, start, width }: RowSlice): RowSlice => {
+    const all = from.shape[1] ?? 0;
+    const dense = temporaries.keep(runtime.operations.copy(runtime.view(from, [batch, count, width], [length * all, all, 1], first * all + start)));
+    return wholeRows(runtime.view(dense, [batch * count, width]));
   };
   // A cache's positions follow one another, so they are given by the first of each sequence.
   const moved = 'dtype' in positions ? positions : positions.map((position) => position + first);

@@ -8,6 +8,7 @@ import type { Temporaries } from '../temporaries.ts';
 import { attend } from './attend.ts';
 import { firstPositions, sequenceNames, withCache, type SequenceOptions } from './keys.ts';
 import { onRuntime } from './on-runtime.ts';
+import { wholeRows } from './projections.ts';
 
 /** Linear weights are [outputs, inputs], rows of one head after those of another. */
 export interface TalkingHeadsWeights {
@@ -112,7 +113,7 @@ export class TalkingHeadsAttention {
       const value = splitHeads(runtime, temporaries.keep(linearRows(temporaries, here, { weight: this.#weights.value })), { batch, length, heads: 1, dim: allValues });
       const sets = withCache(temporaries, { key, value }, positions, options);
       const streams = temporaries.keep(runtime.tensor([batch, heads, length, allValues], 'f32'));
-      await attend(temporaries, this.#kernel, { rows, batch, heads, length, dim: keyDim, positions, lengths: options.lengths }, sets, { tables: this.#tables }, streams);
+      await attend(temporaries, this.#kernel, { rows: wholeRows(rows), batch, heads, length, dim: keyDim, positions, lengths: options.lengths }, sets, { tables: this.#tables }, streams);
       const mixed = this.#mixStreams(temporaries, streams);
       return linear(temporaries, runtime.view(mixed, [batch, length, valueHeads * valueDim]), { weight: this.#weights.output });
     });
