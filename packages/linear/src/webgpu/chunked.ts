@@ -24,29 +24,33 @@ export const chunkedFields: readonly ParameterField[] = [
   { name: 'chunks', type: 'u32' },
   { name: 'isFresh', type: 'u32', comment: 'the state begins as zeros' },
   { name: 'scale', type: 'f32' },
+  { name: 'width', type: 'u32', comment: 'sizes, where one program serves all of them' },
+  { name: 'columns', type: 'u32' },
+  { name: 'valueDim', type: 'u32' },
+  { name: 'tokens', type: 'u32', comment: 'of a chunk; loops that count to a number of the call are not unrolled, which compiles in a tenth of the time' },
 ];
 
-/** Where the factors of one chunk stand. */
-interface FactorLayout {
-  readonly within: number;
-  readonly total: number;
-  readonly read: number;
-  readonly write: number;
-  readonly recall: number;
-  readonly remove: number;
-  /** Numbers of one chunk. */
-  readonly size: number;
+/** Matrices of one chunk in `factors`, in order: [C, C], then [width], then [C, width] each. */
+const matrices = ['read', 'write', 'recall', 'remove'] as const;
+
+/** Where one of them begins, given the width: a number or the text of one. */
+function startOf(name: (typeof matrices)[number] | 'total', width: string): string {
+  return name === 'total' ? `${chunkTokens ** 2}u` : `(${chunkTokens ** 2}u + ${chunkTokens * matrices.indexOf(name) + 1}u * ${width})`;
 }
 
-function layoutOf({ width, recall }: GpuPlan): FactorLayout {
-  const matrix = chunkTokens * width;
-  const read = chunkTokens ** 2 + width;
-  return { within: 0, total: chunkTokens ** 2, read, write: read + matrix, recall: read + 2 * matrix, remove: read + 3 * matrix, size: read + (recall === null ? 2 : 4) * matrix };
+/** Numbers of one chunk. */
+function factorCount({ width, recall }: GpuPlan): number {
+  return chunkTokens ** 2 + width * (1 + chunkTokens * (recall === null ? 2 : 4));
+}
+
+/** The same in a program. */
+function chunkSize({ recall }: GpuPlan, width: string): string {
+  return `(${chunkTokens ** 2}u + ${1 + chunkTokens * (recall === null ? 2 : 4)}u * ${width})`;
 }
 
 /** Numbers that one chunk of one lane keeps between the passes. */
 export function chunkNumbers(plan: GpuPlan): { readonly factors: number; readonly states: number } {
-  return { factors: layoutOf(plan).size, states: plan.width * plan.columns };
+  return { factors: factorCount(plan), states: plan.width * plan.columns };
 }
 
 export interface ChunkedPrograms {
@@ -60,8 +64,8 @@ export function chunkedPrograms(plan: GpuPlan): ChunkedPrograms {
 }
 
 const integers: StorageBinding = { name: 'integers', element: 'i32', comment: `${laneRecord.length} for each lane` };
-const factors = ({ size }: FactorLayout, write: boolean): StorageBinding => ({ name: 'factors', element: 'f32', write, comment: `${size} for each lane and chunk` });
-const states = ({ width, columns }: GpuPlan, write: boolean): StorageBinding => ({ name: 'states', element: 'f32', write, comment: `G before each chunk [${width}, ${columns}]` });
+const factors = (write: boolean): StorageBinding => ({ name: 'factors', element: 'f32', write, comment: 'of each lane and chunk: within, total, read, write, recall, remove' });
+const states = (write: boolean): StorageBinding => ({ name: 'states', element: 'f32', write, comment: 'G before each chunk [width, columns]' });
 
 /** `chunk` of this dispatch, and the step at which it begins; chunks behind a lane's last return. */
 function beginChunk({ writer }: RowKernel, chunk: string): void {
@@ -95,8 +99,7 @@ function scoresOf({ recall }: GpuPlan): readonly Score[] {
 const input = (place: string): string => `finite(inputs[${place}])`;
 
 function factorsProgram(plan: GpuPlan): ProgramSource {
-  const { width, decay, recall, strength, rule } = plan;
-  const layout = layoutOf(plan);
+  const { decay, recall, strength } = plan;
   const scores = scoresOf(plan);
   const reads: readonly LaneField[] = [
     ...(decay === null ? [] : (['logDecay', 'logDecayStep'] as const)),
@@ -106,16 +109,16 @@ function factorsProgram(plan: GpuPlan): ProgramSource {
   ];
   const places = reads.filter((field) => !field.endsWith('Step'));
   return moduleOf({
-    name: `chunk factors ${rule.name}`,
-    header: [`${rule.name} in chunks of ${chunkTokens} tokens: what does not depend on values or on the state, one workgroup for each chunk.`],
+    name: 'chunk factors',
+    header: [`Chunks of ${chunkTokens} tokens: what does not depend on values or on the state, one workgroup for each chunk.`, `${decay === null ? 'No decay' : `Decay by ${decay}`}; ${recall === null ? 'nothing is removed' : `what ${recall.by} recalls${recall.beforeDecay ? ' before the decay' : ''} is removed along ${recall.along}`}.`],
     invocations: lanes,
     fields: chunkedFields,
     bindings: [
-      { name: 'query', element: 'f32', comment: `[batch, heads, rows, ${width}]` },
-      { name: 'key', element: 'f32', comment: `[batch, heads, rows, ${width}]` },
+      { name: 'query', element: 'f32', comment: '[batch, heads, rows, width]' },
+      { name: 'key', element: 'f32', comment: '[batch, heads, rows, width]' },
       { name: 'inputs', element: 'u32', comment: 'what the rule reads besides, float32' },
       integers,
-      factors(layout, true),
+      factors(true),
     ],
     globals: [
       ...['queryAt', 'keyAt', ...places.map((name) => `${name}At`)].map((name) => `var<workgroup> ${name}: array<i32, ${chunkTokens}>;  // −1: the token has none`),
@@ -135,19 +138,19 @@ function factorsProgram(plan: GpuPlan): ProgramSource {
       readLane(kernel, 'lane', ['queryRow', 'keyRow', 'queryCount', 'keyCount', 'shift', 'steps', ...reads]);
       beginChunk(kernel, 'chunk');
       writer.block('if (firstStep >= steps)', () => writer.line('return;'));
-      writer.line(`let base = task * ${layout.size}u;`);
+      writer.line(`let base = task * ${chunkSize(plan, 'parameters.width')};`);
       writer.section('Where each token’s rows stand.');
       writer.block(`if (local < ${chunkTokens}u)`, () => {
         stepAt(kernel, 'local');
-        writer.line(`queryAt[local] = select(-1i, (queryRow + queryIndex) * ${width}i, hasQuery);`, `keyAt[local] = select(-1i, (keyRow + step) * ${width}i, hasKey);`);
+        writer.line(`queryAt[local] = select(-1i, (queryRow + queryIndex) * i32(parameters.width), hasQuery);`, `keyAt[local] = select(-1i, (keyRow + step) * i32(parameters.width), hasKey);`);
         for (const name of places) writer.line(`${name}At[local] = select(-1i, ${name} + step * ${name}Step, hasKey);`);
         if (places.includes('writeStrength')) writer.line(`strengths[local] = select(0.0f, ${input('u32(max(writeStrengthAt[local], 0i))')}, hasKey);`);
         if (decay !== null && decay !== 'channel') writer.line(`decays[local] = select(1.0f, exponential(${input('u32(max(logDecayAt[local], 0i))')}), hasKey);`);
       });
       writer.line('workgroupBarrier();');
       writeScores(kernel, plan, scores);
-      writeWithin(kernel, plan, layout);
-      writeColumns(kernel, plan, layout);
+      writeWithin(kernel, plan);
+      writeColumns(kernel, plan);
     },
   });
 }
@@ -173,7 +176,7 @@ const removedOf = ({ recall }: GpuPlan): string => (recall?.isDelta === true ? '
 /** All products of rows of the chunk: a lane takes one row of one matrix over a slice of the channels, with the decay from one token back to the next as it goes. */
 function writeScores(kernel: RowKernel, plan: GpuPlan, scores: readonly Score[]): void {
   const { writer } = kernel;
-  const { width, decay, recall } = plan;
+  const { decay, recall } = plan;
   const slices = lanes / (scores.length * chunkTokens);
   const square = chunkTokens ** 2;
   writer.section(`Products of rows: ${scores.length} matrices of ${chunkTokens} rows, ${slices} slices of the channels.`);
@@ -185,7 +188,7 @@ function writeScores(kernel: RowKernel, plan: GpuPlan, scores: readonly Score[])
     const decayAt = (token: string): string => (decay === 'channel' ? `decayOf(${token}, channel)` : `decays[${token}]`);
     // Recalled before the decay of its own token, a row has come through one decay less.
     const firstFactor = decay === null || recall === null || recall.beforeDecay ? '1.0f' : `select(1.0f, ${decayAt('t')}, isRecall)`;
-    writer.block(`for (var channel = slice; channel < ${width}u; channel += ${slices}u)`, () => {
+    writer.block(`for (var channel = slice; channel < parameters.width; channel += ${slices}u)`, () => {
       writer.line(`var left = queryOf(t, channel);`);
       if (recall !== null) writer.block('if (isRecall)', () => writer.line('left = recallOf(t, channel);'));
       if (decay === 'channel') writer.line(`var factor = ${firstFactor};`);
@@ -200,7 +203,7 @@ function writeScores(kernel: RowKernel, plan: GpuPlan, scores: readonly Score[])
       writer.line(`var factor = ${firstFactor};`);
       writer.block('for (var back = last; back > 0u; back--)', () => writer.line('sums[back - 1u] *= factor;', `factor *= ${decayAt('back - 1u')};`));
     }
-    writer.block(`for (var j = 0u; j < ${chunkTokens}u; j++)`, () => writer.line(`parts[local * ${chunkTokens}u + j] = sums[j];`));
+    writer.block(`for (var j = 0u; j < parameters.tokens; j++)`, () => writer.line(`parts[local * ${chunkTokens}u + j] = sums[j];`));
   });
   writer.line('workgroupBarrier();');
   writer.block(`for (var element = local; element < ${square}u; element += ${lanes}u)`, () => {
@@ -213,60 +216,60 @@ function writeScores(kernel: RowKernel, plan: GpuPlan, scores: readonly Score[])
 }
 
 /** M by forward substitution, one lane for each column; within = S − B M. */
-function writeWithin(kernel: RowKernel, { recall }: GpuPlan, { within }: FactorLayout): void {
+function writeWithin(kernel: RowKernel, { recall }: GpuPlan): void {
   const { writer } = kernel;
   const at = (row: string, column: string): string => `[${row} * ${chunkTokens}u + ${column}]`;
   if (recall === null) {
-    writer.block(`for (var element = local; element < ${chunkTokens ** 2}u; element += ${lanes}u)`, () => writer.line(`factors[base + ${within}u + element] = queryWritten[element];`));
+    writer.block(`for (var element = local; element < ${chunkTokens ** 2}u; element += ${lanes}u)`, () => writer.line(`factors[base + element] = queryWritten[element];`));
     return;
   }
   const [a, b] = recall.isDelta ? ['recallWritten', 'queryWritten'] : ['recallRemoved', 'queryRemoved'];
   writer.section('What recalled rows hold of each value, and what queries then do.');
   writer.block(`if (local < ${chunkTokens}u)`, () => {
     writer.line(`var column: array<f32, ${chunkTokens}>;`);
-    writer.block(`for (var t = 0u; t < ${chunkTokens}u; t++)`, () => {
+    writer.block(`for (var t = 0u; t < parameters.tokens; t++)`, () => {
       writer.line(`var sum = recallWritten${at('t', 'local')};`);
       writer.block('for (var j = 0u; j < t; j++)', () => writer.line(`sum = fma(-${a}${at('t', 'j')}, column[j], sum);`));
       writer.line('column[t] = sum;', `solved${at('t', 'local')} = sum;`, `var result = queryWritten${at('t', 'local')};`);
       writer.block('for (var j = 0u; j <= t; j++)', () => writer.line(`result = fma(-${b}${at('t', 'j')}, column[j], result);`));
-      writer.line(`factors[base + ${within}u + t * ${chunkTokens}u + local] = result;`);
+      writer.line(`factors[base + t * ${chunkTokens}u + local] = result;`);
     });
   });
   writer.line('workgroupBarrier();');
 }
 
 /** Everything that is as wide as a row: a lane takes a channel. */
-function writeColumns(kernel: RowKernel, plan: GpuPlan, layout: FactorLayout): void {
+function writeColumns(kernel: RowKernel, plan: GpuPlan): void {
   const { writer } = kernel;
-  const { width, decay, recall } = plan;
+  const { decay, recall } = plan;
   const decayAt = (token: string): string => (decay === 'channel' ? `decayOf(${token}, channel)` : `decays[${token}]`);
-  const place = (at: number): string => `factors[base + ${at}u + t * ${width}u + channel]`;
+  const place = (name: (typeof matrices)[number]): string => `factors[base + ${startOf(name, 'parameters.width')} + t * parameters.width + channel]`;
   writer.section('Rows of queries, of what is recalled, removed and written, a channel at a time.');
-  writer.block(`for (var channel = local; channel < ${width}u; channel += ${lanes}u)`, () => {
+  writer.block(`for (var channel = local; channel < parameters.width; channel += ${lanes}u)`, () => {
     if (recall !== null) writer.line(`var column: array<f32, ${chunkTokens}>;`);
     if (decay !== null) writer.line('var since = 1.0f;');
-    writer.block(`for (var t = 0u; t < ${chunkTokens}u; t++)`, () => {
+    writer.block(`for (var t = 0u; t < parameters.tokens; t++)`, () => {
       if (decay !== null) writer.line('let before = since;', `since *= ${decayAt('t')};`);
       writer.line(`var row = queryOf(t, channel)${decay === null ? '' : ' * since'};`);
       if (recall !== null) {
         const [a, b] = recall.isDelta ? ['recallWritten', 'queryWritten'] : ['recallRemoved', 'queryRemoved'];
         writer.line(`var sum = recallOf(t, channel)${decay === null ? '' : recall.beforeDecay ? ' * before' : ' * since'};`);
         writer.block('for (var j = 0u; j < t; j++)', () => writer.line(`sum = fma(-${a}[t * ${chunkTokens}u + j], column[j], sum);`));
-        writer.line('column[t] = sum;', `${place(layout.recall)} = sum;`);
+        writer.line('column[t] = sum;', `${place('recall')} = sum;`);
         writer.block('for (var j = 0u; j <= t; j++)', () => writer.line(`row = fma(-${b}[t * ${chunkTokens}u + j], column[j], row);`));
       }
-      writer.line(`${place(layout.read)} = row;`);
+      writer.line(`${place('read')} = row;`);
     });
-    if (decay !== null) writer.line(`factors[base + ${layout.total}u + channel] = since;`);
+    if (decay !== null) writer.line(`factors[base + ${startOf('total', '')} + channel] = since;`);
     if (decay !== null) writer.line('var until = 1.0f;');
-    writer.block(`for (var back = ${chunkTokens}u; back > 0u; back--)`, () => {
+    writer.block(`for (var back = parameters.tokens; back > 0u; back--)`, () => {
       writer.line('let t = back - 1u;', `var row = writtenOf(t, channel)${decay === null ? '' : ' * until'};`);
       if (recall !== null) {
         // What stands in `column` from the end on is what is removed.
-        writer.line(`column[t] = ${removedOf(plan)}(t, channel)${decay === null ? '' : ' * until'};`, `${place(layout.remove)} = column[t];`);
-        writer.block(`for (var later = t + 1u; later < ${chunkTokens}u; later++)`, () => writer.line(`row = fma(-solved[later * ${chunkTokens}u + t], column[later], row);`));
+        writer.line(`column[t] = ${removedOf(plan)}(t, channel)${decay === null ? '' : ' * until'};`, `${place('remove')} = column[t];`);
+        writer.block(`for (var later = t + 1u; later < parameters.tokens; later++)`, () => writer.line(`row = fma(-solved[later * ${chunkTokens}u + t], column[later], row);`));
       }
-      writer.line(`${place(layout.write)} = row;`);
+      writer.line(`${place('write')} = row;`);
       if (decay !== null) writer.line(`until *= ${decayAt('t')};`);
     });
   });
@@ -275,28 +278,27 @@ function writeColumns(kernel: RowKernel, plan: GpuPlan, layout: FactorLayout): v
 // ── States ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** `element` of this lane's column at token `t` of the chunk; ones in the column of the row sum. */
-function readValue({ writer }: RowKernel, { epsilon, valueDim }: GpuPlan): void {
-  const value = `value[u32(valueRow + step) * ${valueDim}u + column]`;
+function readValue({ writer }: RowKernel, { epsilon }: GpuPlan): void {
+  const value = 'value[u32(valueRow + step) * parameters.valueDim + column]';
   writer.line('var element = 0.0f;');
-  writer.block('if (hasKey && isColumn)', () => writer.line(epsilon === null ? `element = ${value};` : `if (column < ${valueDim}u) { element = ${value}; } else { element = 1.0f; }`));
+  writer.block('if (hasKey && isColumn)', () => writer.line(epsilon === null ? `element = ${value};` : `if (column < parameters.valueDim) { element = ${value}; } else { element = 1.0f; }`));
 }
 
 function statesProgram(plan: GpuPlan): ProgramSource {
   const { width, valueDim, columns, rows, groups, blockColumns, epsilon, recall, decay } = plan;
   const blocks = Math.ceil(columns / blockColumns);
-  const layout = layoutOf(plan);
   return moduleOf({
-    name: `chunk states ${plan.rule.name}`,
-    header: [`${plan.rule.name}: G from chunk to chunk, ${blockColumns} columns in each workgroup, ${groups} lanes to a column, ${rows} rows each.`],
+    name: 'chunk states',
+    header: [`G from chunk to chunk, ${blockColumns} columns in each workgroup, ${groups} lanes to a column, ${rows} rows each.`],
     invocations: lanes,
     fields: chunkedFields,
     bindings: [
       { name: 'value', element: 'f32', comment: `[batch, heads, rows, ${valueDim}]` },
       integers,
-      factors(layout, false),
+      factors(false),
       { name: 'memory', element: 'f32', write: true, comment: `G of each lane [${width}, ${valueDim}]` },
       ...(epsilon === null ? [] : [{ name: 'normalizer', element: 'f32', write: true, comment: `z of each lane [${width}]` } as const]),
-      states(plan, true),
+      states(true),
     ],
     globals: groups === 1 || recall === null ? [] : [`var<workgroup> shares: array<f32, ${lanes * chunkTokens}>;`],
     body: (kernel) => {
@@ -317,13 +319,13 @@ function statesProgram(plan: GpuPlan): ProgramSource {
       writer.block('for (var chunk = 0u; chunk < parameters.chunks; chunk++)', () => {
         beginChunk(kernel, 'chunk');
         writer.block('if (firstStep >= steps)', () => writer.line('break;'));
-        writer.line('let at = lane * parameters.chunks + chunk;', `let base = at * ${layout.size}u;`);
+        writer.line('let at = lane * parameters.chunks + chunk;', `let base = at * ${factorCount(plan)}u;`);
         eachRow(() => writer.block('if (isColumn)', () => writer.line(`states[(at * ${width}u + row) * ${columns}u + column] = held[n];`)));
         if (recall !== null) {
           writer.line(`var recalled: array<f32, ${chunkTokens}>;`);
           writer.block(`for (var t = 0u; t < ${chunkTokens}u; t++)`, () => {
             writer.line('var sum = 0.0f;');
-            eachRow(() => writer.line(`sum = fma(factors[base + ${layout.recall}u + t * ${width}u + row], held[n], sum);`));
+            eachRow(() => writer.line(`sum = fma(factors[base + ${startOf('recall', `${width}u`)} + t * ${width}u + row], held[n], sum);`));
             writer.line(groups === 1 ? 'recalled[t] = sum;' : `shares[t * ${lanes}u + local] = sum;`);
           });
           if (groups > 1) {
@@ -335,13 +337,13 @@ function statesProgram(plan: GpuPlan): ProgramSource {
             writer.line('workgroupBarrier();');
           }
         }
-        if (decay !== null) eachRow(() => writer.line(`held[n] *= factors[base + ${layout.total}u + row];`));
+        if (decay !== null) eachRow(() => writer.line(`held[n] *= factors[base + ${startOf('total', '')} + row];`));
         writer.block(`for (var t = 0u; t < ${chunkTokens}u; t++)`, () => {
           stepAt(kernel, 't');
           readValue(kernel, plan);
           eachRow(() => {
-            if (recall !== null) writer.line(`held[n] = fma(-factors[base + ${layout.remove}u + t * ${width}u + row], recalled[t], held[n]);`);
-            writer.line(`held[n] = fma(factors[base + ${layout.write}u + t * ${width}u + row], element, held[n]);`);
+            if (recall !== null) writer.line(`held[n] = fma(-factors[base + ${startOf('remove', `${width}u`)} + t * ${width}u + row], recalled[t], held[n]);`);
+            writer.line(`held[n] = fma(factors[base + ${startOf('write', `${width}u`)} + t * ${width}u + row], element, held[n]);`);
           });
         });
       });
@@ -353,43 +355,41 @@ function statesProgram(plan: GpuPlan): ProgramSource {
 // ── Outputs ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 function outputsProgram(plan: GpuPlan): ProgramSource {
-  const { width, valueDim, columns, epsilon } = plan;
-  const blocks = Math.ceil(columns / lanes);
-  const layout = layoutOf(plan);
+  const { epsilon } = plan;
   return moduleOf({
-    name: `chunk outputs ${plan.rule.name}`,
-    header: [`${plan.rule.name}: rows of the output, one workgroup for ${lanes} columns of a chunk.`],
+    name: 'chunk outputs',
+    header: [`Rows of the output, one workgroup for ${lanes} columns of a chunk.`],
     invocations: lanes,
     fields: chunkedFields,
     bindings: [
-      { name: 'value', element: 'f32', comment: `[batch, heads, rows, ${valueDim}]` },
+      { name: 'value', element: 'f32', comment: '[batch, heads, rows, valueDim]' },
       integers,
-      factors(layout, false),
-      states(plan, false),
-      { name: 'output', element: 'f32', write: true, comment: `[batch, heads, rows, ${columns}]` },
+      factors(false),
+      states(false),
+      { name: 'output', element: 'f32', write: true, comment: '[batch, heads, rows, columns]' },
     ],
     body: (kernel) => {
       const { writer } = kernel;
-      writer.line(`let at = task / ${blocks}u;`, 'let lane = at / parameters.chunks;', `let column = task % ${blocks}u * ${lanes}u + local;`, `let isColumn = column < ${columns}u;`);
+      writer.line(`let blocks = (parameters.columns + ${lanes - 1}u) / ${lanes}u;`, 'let at = task / blocks;', 'let lane = at / parameters.chunks;', `let column = task % blocks * ${lanes}u + local;`, 'let isColumn = column < parameters.columns;');
       readLane(kernel, 'lane', ['valueRow', 'outputRow', 'queryCount', 'keyCount', 'shift', 'steps']);
       beginChunk(kernel, 'at % parameters.chunks');
       writer.block('if (firstStep >= steps || !isColumn)', () => writer.line('return;'));
-      writer.line(`let base = at * ${layout.size}u;`, `var sums: array<f32, ${chunkTokens}>;`);
+      writer.line(`let base = at * ${chunkSize(plan, 'parameters.width')};`, `var sums: array<f32, ${chunkTokens}>;`);
       const everyToken = (body: () => void): void => {
         writer.block(`for (var t = 0u; t < ${chunkTokens}u; t++)`, body);
       };
-      writer.block(`for (var row = 0u; row < ${width}u; row++)`, () => {
-        writer.line(`let held = states[(at * ${width}u + row) * ${columns}u + column];`);
-        everyToken(() => writer.line(`sums[t] = fma(factors[base + ${layout.read}u + t * ${width}u + row], held, sums[t]);`));
+      writer.block(`for (var row = 0u; row < parameters.width; row++)`, () => {
+        writer.line(`let held = states[(at * parameters.width + row) * parameters.columns + column];`);
+        everyToken(() => writer.line(`sums[t] = fma(factors[base + ${startOf('read', 'parameters.width')} + t * parameters.width + row], held, sums[t]);`));
       });
       writer.block(`for (var j = 0u; j < ${chunkTokens}u; j++)`, () => {
         stepAt(kernel, 'j');
         readValue(kernel, plan);
-        everyToken(() => writer.line(`sums[t] = fma(factors[base + ${layout.within}u + t * ${chunkTokens}u + j], element, sums[t]);`));
+        everyToken(() => writer.line(`sums[t] = fma(factors[base + t * ${chunkTokens}u + j], element, sums[t]);`));
       });
       everyToken(() => {
         stepAt(kernel, 't');
-        writer.block('if (hasQuery)', () => writer.line(`output[u32(outputRow + queryIndex) * ${columns}u + column] = ${epsilon === null ? 'parameters.scale * ' : ''}sums[t];`));
+        writer.block('if (hasQuery)', () => writer.line(`output[u32(outputRow + queryIndex) * parameters.columns + column] = ${epsilon === null ? 'parameters.scale * ' : ''}sums[t];`));
       });
     },
   });

@@ -131,7 +131,7 @@ export class LinearStages implements StartedCall {
     return Array.from({ length: Math.ceil(total / most) }, (_, segment): readonly Stage[] => {
       const firstChunk = segment * most;
       const chunks = Math.min(most, total - firstChunk);
-      const common = { fields, values: { firstChunk, chunks, isFresh: Number(segment === 0 && before === undefined), scale } };
+      const common = { fields, values: { firstChunk, chunks, isFresh: Number(segment === 0 && before === undefined), scale, width: plan.width, columns: plan.columns, valueDim: plan.valueDim, tokens: chunkTokens } };
       const tasks = (count: number, cost: number): readonly number[] => new Array<number>(count).fill(cost);
       return [
         { ...common, source: programs.factors, buffers: [query, key, inputs, integers, factors], costs: tasks(lanes.length * chunks, rowProducts * chunkTokens * (plan.recall === null ? 1 : 4)) },
