@@ -43,19 +43,38 @@ function checkContents(starts: HostTensor, keys: HostTensor, keyRows: number): v
   if (start[0] !== 0 || start[queries * startStep] !== edges) {
     throw invalid(`edges.starts runs from ${show(start[0])} to ${show(start[queries * startStep])}`, `Expected 0 to ${edges}, the number of edges.`);
   }
-  // lastQuery[key]: the query that named this key last, plus one.
-  const lastQuery = new Int32Array(keyRows);
+  // lastQuery[key]: the query that named this key last, plus one. Rows that ascend, as `edgeList` makes them, need none.
+  let lastQuery: Int32Array | null = null;
+  let from = 0;
   for (let query = 0; query < queries; query++) {
-    const from = start[query * startStep] ?? 0;
     const to = start[(query + 1) * startStep] ?? 0;
     if (to < from || to > edges) throw invalid(`edges.starts[${query + 1}] is ${to}, after ${from}`, `Expected ascending numbers up to ${edges}.`);
-    for (let edge = from; edge < to; edge++) {
-      const target = key[edge * keyStep] ?? -1;
-      if (target < 0 || target >= keyRows) throw invalid(`edges.keys[${edge}] is ${target}`, `Expected 0 … ${keyRows - 1}.`);
-      if (lastQuery[target] === query + 1) {
-        throw new AttentionError('duplicate-edge', `The edge from key ${target} to query ${query} stands twice.`, 'Name each edge once: a weight belongs in a modifier.');
-      }
-      lastQuery[target] = query + 1;
+    if (!ascends(key, keyStep, from, to, keyRows)) {
+      lastQuery ??= new Int32Array(keyRows);
+      checkRow(key, keyStep, { query, from, to, keyRows }, lastQuery);
     }
+    from = to;
+  }
+}
+
+/** Whether each key of a row is larger than the one before it, and all of them are rows. */
+function ascends(key: ArrayLike<number>, step: number, from: number, to: number, keyRows: number): boolean {
+  let before = -1;
+  for (let place = from * step; place < to * step; place += step) {
+    const target = key[place] ?? -1;
+    if (target <= before) return false;
+    before = target;
+  }
+  return before < keyRows;
+}
+
+function checkRow(key: ArrayLike<number>, step: number, { query, from, to, keyRows }: { readonly query: number; readonly from: number; readonly to: number; readonly keyRows: number }, lastQuery: Int32Array): void {
+  for (let edge = from; edge < to; edge++) {
+    const target = key[edge * step] ?? -1;
+    if (target < 0 || target >= keyRows) throw invalid(`edges.keys[${edge}] is ${target}`, `Expected 0 … ${keyRows - 1}.`);
+    if (lastQuery[target] === query + 1) {
+      throw new AttentionError('duplicate-edge', `The edge from key ${target} to query ${query} stands twice.`, 'Name each edge once: a weight belongs in a modifier.');
+    }
+    lastQuery[target] = query + 1;
   }
 }

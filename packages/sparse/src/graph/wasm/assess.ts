@@ -1,8 +1,7 @@
 import type { Assessment, CallShape, Capabilities, CostEstimate, Request } from '@heed/core';
-import type { Machine } from '@heed/runtime-wasm';
 import { refusalsOf } from '../request-refusals.ts';
 import { scratchBytes } from './emit/context.ts';
-import { describePlan, planOf, type Plan } from './plan.ts';
+import { describePlan, planOf, type GraphMachine, type Plan } from './plan.ts';
 
 /** What this backend can do; `assess` refuses the rest. */
 export const capabilities: Capabilities = Object.freeze({
@@ -26,7 +25,7 @@ export const capabilities: Capabilities = Object.freeze({
 } as const);
 
 /** Whether a request can be done, and how; or every reason why not. Pure. */
-export function assess(request: Request, machine: Machine, shape?: CallShape): Assessment {
+export function assess(request: Request, machine: GraphMachine, shape?: CallShape): Assessment {
   if (request.variant.kind !== 'attention') {
     return { supported: false, refusals: [{ stage: 'rule', reason: 'fast weights are not rows of weights', remedy: 'Use a backend of fast weights.' }] };
   }
@@ -44,13 +43,15 @@ function costOf(plan: Plan, { batch, heads, keyHeads, queryLength, keyLength, ed
   const pairs = batch * heads * edges;
   const rows = batch * heads * queryLength;
   const gathered = 4 * pairs * (plan.scoreDim + plan.valueDim);
-  const prepared = 4 * batch * keyHeads * keyLength * (plan.scoreFloats + plan.valueFloats);
+  const prepared = 4 * batch * keyHeads * keyLength * ((plan.preparesKeys ? plan.scoreFloats : 0) + (plan.preparesValues ? plan.valueFloats : 0));
+  // Two passes keep the weights and keys of one head's edges, and the edges of each node.
+  const kept = keyLength * 4 * (plan.scoreDim + plan.valueDim) > plan.passBytes ? 8 * edges + 4 * queryLength : 0;
   const records = 8 * (queryLength + keyLength) * batch + 16 * (edges / plan.taskEdges + 1) * batch * keyHeads;
   return {
     flops: 2 * pairs * (plan.scoreDim + plan.valueDim),
     bytes: gathered + 4 * rows * (plan.scoreDim + plan.valueDim) + 4 * (edges + queryLength),
     // The busiest node has at most a row of the list.
-    peakBytes: prepared + records + guessedThreads * scratchBytes(plan, Math.min(edges, keyLength), 0),
+    peakBytes: prepared + kept + records + guessedThreads * scratchBytes(plan, Math.min(edges, keyLength), 0),
     milliseconds: (gathered / 8e6 + rows / 8000) / 2,
   };
 }

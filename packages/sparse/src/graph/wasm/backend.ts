@@ -4,13 +4,16 @@ import { checkNames, checkRequest, unsupported, type Names } from '@heed/core/co
 import type { WasmRuntime } from '@heed/runtime-wasm';
 import { assess, capabilities } from './assess.ts';
 import { GraphKernel } from './kernel.ts';
+import type { GraphMachine } from './plan.ts';
 
 export interface GraphBackendOptions {
   /** The runtime to work on, which stays its owner's. */
   readonly runtime: WasmRuntime;
+  /** Bytes of one head's keys and values above which they are gathered in two passes over the nodes. Default 4 MiB: more than the second cache of a core holds. */
+  readonly passBytes?: number;
 }
 
-const optionNames: Names<GraphBackendOptions> = { runtime: true };
+const optionNames: Names<GraphBackendOptions> = { runtime: true, passBytes: true };
 
 /**
  * Attention over the edges of a graph on WebAssembly: every node gathers the keys and values of the nodes that point to it. Every call needs `edges`; its cost follows their number.
@@ -20,7 +23,9 @@ export function createGraphBackend(options: GraphBackendOptions): GraphBackend {
   checkNames('the options of createGraphBackend', options, optionNames);
   const runtime: unknown = options.runtime;
   if (typeof runtime !== 'object' || runtime === null) throw new AttentionError('invalid-argument', 'createGraphBackend got no runtime.', 'Pass { runtime: await createWasmRuntime() }.');
-  return new GraphBackend(options.runtime);
+  const { passBytes = 4 * 2 ** 20 } = options;
+  if (!(passBytes >= 0)) throw new AttentionError('invalid-argument', `Got passBytes: ${String(passBytes)}.`, 'Expected a number of 0 or more.');
+  return new GraphBackend(options.runtime, passBytes);
 }
 
 export class GraphBackend implements Backend {
@@ -28,16 +33,18 @@ export class GraphBackend implements Backend {
   readonly name = 'graph';
   readonly capabilities: Capabilities = capabilities;
   readonly runtime: WasmRuntime;
+  readonly #machine: GraphMachine;
   readonly #kernels = new Set<GraphKernel>();
   #disposed = false;
 
   /** @internal use {@link createGraphBackend} */
-  constructor(runtime: WasmRuntime) {
+  constructor(runtime: WasmRuntime, passBytes: number) {
     this.runtime = runtime;
+    this.#machine = { ...runtime.machine, passBytes };
   }
 
   assess(request: Request, shape?: CallShape): Assessment {
-    return assess(request, this.runtime.machine, shape);
+    return assess(request, this.#machine, shape);
   }
 
   async prepare(request: AttentionRequest): Promise<AttentionKernel>;
@@ -47,7 +54,7 @@ export class GraphBackend implements Backend {
     if (!isFastWeights(request)) checkRequest(request);
     const assessment = this.assess(request);
     if (!assessment.supported || isFastWeights(request)) throw unsupported(assessment.supported ? [] : assessment.refusals);
-    const kernel = new GraphKernel(this.runtime, request, (gone) => this.#kernels.delete(gone));
+    const kernel = new GraphKernel(this.runtime, this.#machine, request, (gone) => this.#kernels.delete(gone));
     this.#kernels.add(kernel);
     return kernel;
   }

@@ -2,7 +2,7 @@ import type { AttentionOutputs, HostTensor, RowTransform, Tensor } from '@heed/c
 import { AttentionError, bytesPerElement, isHostTensor, tensor, toFloat64, transformedWidth } from '@heed/core';
 import { HostValues, type BoundCall, type BoundKeys, type BoundSequence, type ObservedShape } from '@heed/core/compute';
 import { recordsOf, queryTableRowsWord, tableStrideWord, tableWord, turnWord, uniformWord, WordRecord, type CallMemory, type Phase, type Placed, type Program } from '@heed/runtime-wasm';
-import { busiestNode, nodeRuns } from '../node-runs.ts';
+import { busiestNode, nodeRuns, type NodeRun } from '../node-runs.ts';
 import { scratchBytes } from './emit/context.ts';
 import { stageWord, type Layouts } from './layouts.ts';
 import type { Plan } from './plan.ts';
@@ -25,12 +25,21 @@ export interface Statistics {
   readonly denominator?: HostTensor;
 }
 
+/** Rows first … end − 1 of a sequence, whose record lies at the address, and the heads that share a key head. */
+interface TaskRecord {
+  readonly sequence: number;
+  readonly keyHead: number;
+  readonly first: number;
+  readonly end: number;
+}
+
 interface Begun {
   readonly record: WordRecord;
   readonly edges: ListedEdges;
   /** Where each sequence's record lies. */
   readonly sequences: readonly number[];
   readonly keys: Gathered;
+  readonly values: Gathered;
   /** Rows that are written out before they are gathered. */
   readonly prepared: { readonly tasks: number; readonly phases: readonly Phase[] };
   readonly scratch: number;
@@ -67,14 +76,15 @@ export class CallWriter {
   /** A whole call: rows that must be prepared, then every node. */
   nodes(call: BoundCall, memory: CallMemory, outputs: AttentionOutputs<HostTensor>, statistics: Statistics = {}): Prepared {
     const plan = this.#plan;
-    const { record, edges, sequences, keys, prepared, scratch } = this.#begin(call, memory, outputs);
+    const { record, edges, sequences, keys, values, prepared, scratch } = this.#begin(call, memory, outputs);
     if (statistics.count !== undefined) record.set('count', statistics.count.view().byteOffset);
     if (statistics.denominator !== undefined) record.set('denominator', statistics.denominator.view().byteOffset);
-    const tasks = this.#tasks(record, memory, call, sequences, edges.view, keys);
     const rows = call.heads * call.sequences.length;
+    const inPasses = call.keyRows * (keys.rowBytes + values.rowBytes) > plan.passBytes && edges.count > call.keyRows;
+    const nodes = inPasses ? this.#passes(record, memory, call, sequences, edges, scratch) : [this.#phase('graph', this.#tasks(record, memory, call, sequences, edges.view, keys), record, scratch)];
     return {
       microseconds: (edges.count * rows * (plan.scoreDim + plan.valueDim + 40)) / 4000 + (call.queryRows * rows) / 8 + (prepared.tasks * packingRows * (plan.scoreDim + plan.valueDim)) / 1000,
-      phases: [...prepared.phases, this.#phase('graph', tasks, record, scratch)],
+      phases: [...prepared.phases, ...nodes],
     };
   }
 
@@ -110,6 +120,8 @@ export class CallWriter {
     this.#tensors(record, placed, outputs);
     record.set('keysInPlace', Number(keys.inPlace));
     record.set('valuesInPlace', Number(values.inPlace));
+    record.set('queryInPlace', Number(placed.query.strides[3] === 1));
+    record.set('outputInPlace', Number(outputs.output.strides[3] === 1));
     const tableRows = this.#tables(record, call, memory);
     const edges = edgesOf(call, memory);
     record.set('starts', edges.starts);
@@ -120,7 +132,7 @@ export class CallWriter {
     const sequences = this.#sequences(memory, call, { keys, values });
     const packings = keys.inPlace && values.inPlace ? 0 : this.#packings(record, memory, call, sequences);
     const prepared = { tasks: packings, phases: packings === 0 ? [] : [this.#phase('prepare', packings, record, plan.rowFloats * 8)] };
-    return { record, edges, sequences, keys, prepared, scratch: scratchBytes(plan, columns, tableRows) };
+    return { record, edges, sequences, keys, values, prepared, scratch: scratchBytes(plan, columns, tableRows) };
   }
 
   /** transformKeys: every key row to its place in `output`. */
@@ -134,6 +146,33 @@ export class CallWriter {
     const sequences = this.#sequences(memory, whole, { keys: nowhere, values: nowhere });
     const count = this.#packings(record, memory, whole, sequences);
     return { microseconds: Infinity, phases: [this.#phase('transformKeys', count, record, this.#plan.rowFloats * 8)] };
+  }
+
+  /** Two passes for each head of each sequence, over the same tasks. */
+  #passes(record: WordRecord, memory: CallMemory, call: BoundCall, addresses: readonly number[], edges: ListedEdges, scratch: number): readonly Phase[] {
+    const runs = nodeRuns(edges.view, this.#plan.taskEdges);
+    const bytes = Math.max(4, edges.count * 4);
+    record.set('keptKeys', memory.allocate(bytes));
+    record.set('keptWeights', memory.allocate(bytes));
+    record.set('keptCounts', memory.allocate(Math.max(4, call.queryRows * 4)));
+    return addresses.flatMap((sequence) => Array.from({ length: call.keyHeads }, (_, keyHead) => {
+      const tasks = memory.write(this.#taskRecords(runs.map(({ first, end }) => ({ sequence, keyHead, first, end }))));
+      return Array.from({ length: call.heads / call.keyHeads }, (__, member) => {
+        const own = new WordRecord(this.#layouts.call, record.integers.slice());
+        own.set('tasks', tasks);
+        own.set('head', (keyHead * call.heads) / call.keyHeads + member);
+        return [this.#phase('weighNodes', runs.length, own, scratch), this.#phase('gatherNodes', runs.length, own, scratch)];
+      }).flat();
+    }).flat());
+  }
+
+  #taskRecords(tasks: readonly TaskRecord[]): Int32Array {
+    return recordsOf(this.#layouts.task, tasks, (words, { sequence, keyHead, first, end }) => {
+      words.set('sequence', sequence);
+      words.set('keyHead', keyHead);
+      words.set('first', first);
+      words.set('end', end);
+    });
   }
 
   #phase(name: string, tasks: number, record: WordRecord, bytes: number): Phase {
@@ -247,16 +286,11 @@ export class CallWriter {
   #tasks(record: WordRecord, memory: CallMemory, call: BoundCall, addresses: readonly number[], starts: ArrayLike<number>, keys: Gathered): number {
     const runs = nodeRuns(starts, Math.max(1, Math.floor(this.#plan.taskEdges / (call.heads / call.keyHeads))));
     const heads = Array.from({ length: call.keyHeads }, (_, keyHead) => keyHead);
-    const tasks = call.sequences.flatMap((_, sequence) => {
-      const one = (keyHead: number, { first, end }: { readonly first: number; readonly end: number }): { readonly sequence: number; readonly keyHead: number; readonly first: number; readonly end: number } => ({ sequence, keyHead, first, end });
+    const tasks = addresses.flatMap((sequence) => {
+      const one = (keyHead: number, { first, end }: NodeRun): TaskRecord => ({ sequence, keyHead, first, end });
       return keys.headBytes >= keys.rowBytes ? heads.flatMap((keyHead) => runs.map((run) => one(keyHead, run))) : runs.flatMap((run) => heads.map((keyHead) => one(keyHead, run)));
     });
-    record.set('tasks', memory.write(recordsOf(this.#layouts.task, tasks, (words, { sequence, keyHead, first, end }) => {
-      words.set('sequence', addresses[sequence] ?? 0);
-      words.set('keyHead', keyHead);
-      words.set('first', first);
-      words.set('end', end);
-    })));
+    record.set('tasks', memory.write(this.#taskRecords(tasks)));
     return tasks.length;
   }
 }
@@ -276,7 +310,10 @@ function dense(name: string, given: Tensor): HostTensor {
 
 /** Position of every row. */
 function positionsOf(given: Int32Array | null, offset: number, rows: number): Int32Array {
-  return given ?? Int32Array.from({ length: rows }, (_, row) => offset + row);
+  if (given !== null) return given;
+  const positions = new Int32Array(rows);
+  for (let row = 0; row < rows; row += 1) positions[row] = offset + row;
+  return positions;
 }
 
 /** Address and byte strides of a tensor of rank 4. */

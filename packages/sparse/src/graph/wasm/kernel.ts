@@ -8,7 +8,10 @@ import { CallWriter, type Prepared } from './call.ts';
 import { emitProgram } from './emit/program.ts';
 import { copyStrided, outputTensors } from './outputs.ts';
 import { layoutsOf } from './layouts.ts';
-import { describePlan, observingPlanOf, partialPlanOf, planOf, type Plan } from './plan.ts';
+import { describePlan, observingPlanOf, partialPlanOf, planOf, type GraphMachine, type Plan } from './plan.ts';
+
+/** What runs over nodes: in one pass, or in two. */
+const nodeFunctions = ['graph', 'weighNodes', 'gatherNodes'] as const;
 
 /** A program with what it was made from. */
 interface Loaded {
@@ -23,6 +26,7 @@ export class GraphKernel implements AttentionKernel {
   readonly request: AttentionRequest;
   readonly mergeClass: MergeClass | null;
   readonly #runtime: WasmRuntime;
+  readonly #machine: GraphMachine;
   readonly #binder: Binder;
   readonly #main: Loaded;
   /** The pass over rows that are looked at. */
@@ -33,15 +37,16 @@ export class GraphKernel implements AttentionKernel {
   readonly #onDispose: (kernel: GraphKernel) => void;
   #disposed = false;
 
-  constructor(runtime: WasmRuntime, request: AttentionRequest, onDispose: (kernel: GraphKernel) => void) {
+  constructor(runtime: WasmRuntime, machine: GraphMachine, request: AttentionRequest, onDispose: (kernel: GraphKernel) => void) {
     this.request = request;
     this.mergeClass = mergeClassOf(request.variant).mergeClass;
     this.#runtime = runtime;
+    this.#machine = machine;
     this.#binder = createBinder(request, { runtime });
     this.#onDispose = onDispose;
-    this.#main = this.#load(request, planOf(request, runtime.machine), 'graph');
-    const observing = observingPlanOf(request, runtime.machine);
-    this.#observing = observing === null ? null : this.#load(request, observing, 'observe');
+    this.#main = this.#load(request, planOf(request, machine), nodeFunctions);
+    const observing = observingPlanOf(request, machine);
+    this.#observing = observing === null ? null : this.#load(request, observing, ['observe']);
   }
 
   enqueue(inputs: AttentionInputs, options: EnqueueOptions = {}): AttentionOutputs<HostTensor> {
@@ -121,7 +126,7 @@ export class GraphKernel implements AttentionKernel {
     this.#checkOpen();
     const call = 'query' in about ? this.#binder.bind(about) : null;
     const shape = call === null ? (about as CallShape) : shapeOf(call);
-    const assessment = assess(this.request, this.#runtime.machine, shape);
+    const assessment = assess(this.request, this.#machine, shape);
     return {
       backend: 'graph',
       plan: [...describePlan(this.#main.plan), ...this.#runtime.describe()],
@@ -177,13 +182,13 @@ export class GraphKernel implements AttentionKernel {
 
   #loadPartial(): Loaded {
     const request = partialRequestOf(this.request);
-    return this.#load(request, partialPlanOf(request, this.#runtime.machine), 'graph');
+    return this.#load(request, partialPlanOf(request, this.#machine), nodeFunctions);
   }
 
-  #load(request: AttentionRequest, plan: Plan, main: 'graph' | 'observe'): Loaded {
+  #load(request: AttentionRequest, plan: Plan, functions: readonly string[]): Loaded {
     const layouts = layoutsOf(request, plan);
     const key = JSON.stringify(['graph', request.variant.structure, request.queryDim, request.keyDim, request.valueDim, plan]);
-    const program = this.#runtime.program(key, ['prepare', 'transformKeys', main], () => emitProgram(request, plan, layouts));
+    const program = this.#runtime.program(key, ['prepare', 'transformKeys', ...functions], () => emitProgram(request, plan, layouts));
     return { request, plan, program, writer: new CallWriter(plan, layouts, program.functions) };
   }
 

@@ -29,7 +29,7 @@ export function layoutsOf({ variant }: AttentionRequest, plan: Plan): Layouts {
     call: words([
       ...strided('query'), ...strided('key'), ...strided('value'), ...strided('output'),
       'logSumExp', 'logSumExp.batch', 'logSumExp.head', 'logSumExp.row',
-      'heads', 'keyHeads', 'group', 'queryRows', 'count', 'denominator', 'keysTransformed', 'keysInPlace', 'valuesInPlace', 'starts', 'edges', 'columns', 'tableRows', 'tasks', 'packings',
+      'heads', 'keyHeads', 'group', 'queryRows', 'count', 'denominator', 'keysTransformed', 'keysInPlace', 'valuesInPlace', 'queryInPlace', 'outputInPlace', 'head', 'keptKeys', 'keptWeights', 'keptCounts', 'starts', 'edges', 'columns', 'tableRows', 'tasks', 'packings',
       'scale', 'epsilon', 'observed.row', ...plan.observed.map(stageWord),
       ...Object.keys(variant.uniforms).map(uniformWord), ...tables, ...plan.queryTables.map(queryTableRowsWord),
     ]),

@@ -39,10 +39,9 @@ export const stripNames = ['keys', 'edges', 'scores', 'weights'] as const;
 /** Edges of padding behind a row: one vector to round up to, and one more that loads may reach. */
 export const stripPadding = 8;
 
-/** Where each thread keeps what, in bytes from its scratch: rows under way, the query row, sums, the state, then the products of query tables and the strips. */
+/** Where each thread keeps what, in bytes from its scratch: rows under way, sums, the state, then the products of query tables and the strips. */
 export interface Scratch {
   readonly work: number;
-  readonly query: number;
   readonly sums: number;
   readonly state: number;
   readonly end: number;
@@ -55,7 +54,7 @@ export function scratchOf(plan: Plan): Scratch {
     place += Math.ceil(bytes / 64) * 64;
     return start;
   };
-  return { work: take(2 * plan.rowFloats * 4), query: take(plan.scoreFloats * 4), sums: take(plan.valueFloats * 4), state: take(stateWords.bytes), end: place };
+  return { work: take(2 * plan.rowFloats * 4), sums: take(plan.valueFloats * 4), state: take(stateWords.bytes), end: place };
 }
 
 /** Bytes of scratch for rows of up to `columns` edges, with `tableRows` products with query tables. */
@@ -79,4 +78,9 @@ export function rowAddress(f: FunctionBuilder, { layouts }: Pick<Emission, 'layo
 export function padStrip(f: FunctionBuilder, strip: Local<'i32'>, count: Local<'i32'>): void {
   const end = f.let('stripEnd', i32.add(strip, i32.shl(count, 2)));
   f.do(v128.store(end, v128.load32_splat(i32.sub(end, 4))));
+}
+
+/** Whether the program writes stages instead of an output. */
+export function isObserving(plan: Plan): boolean {
+  return plan.observed.length > 0 || plan.observesMass;
 }

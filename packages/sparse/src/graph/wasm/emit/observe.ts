@@ -1,10 +1,10 @@
 import type { ObservedStage } from '@heed/core';
-import { constantF32x4, instructions, sumOfLanes, type FunctionBuilder, type Local } from '@heed/runtime-wasm';
+import { instructions, type FunctionBuilder, type Local } from '@heed/runtime-wasm';
 import { stageWord } from '../layouts.ts';
-import { readWords, stateWords, word, type Emission } from './context.ts';
+import { readWords, word, type Emission } from './context.ts';
 import { enterRow, scratchPlaces, weighRow, type Parts } from './row.ts';
 
-const { f32, i32, v128 } = instructions;
+const { f32, i32 } = instructions;
 
 /**
  * observe: a task is one head, whose chosen rows are walked in order, so that the weights of a key are added in one order. Scores that count and weights go to
@@ -19,7 +19,6 @@ export function emitObserve(emission: Emission, parts: Parts): void {
     const rowBytes = f.let('rowBytes', word(call, layouts.call.offset('observed.row')));
     const places = scratchPlaces(f, emission, call, scratch);
     const [index, row] = [f.local('index', 'i32'), f.local('row', 'i32')];
-    f.do(v128.store(places.state, constantF32x4(0), stateWords.poison));
     f.for(index, { to: rowCount }, () => {
       f.set(row, i32.load(i32.add(rows, i32.shl(index, 2))));
       const { from, to } = enterRow(f, emission, call, sequence, row);
@@ -32,10 +31,9 @@ export function emitObserve(emission: Emission, parts: Parts): void {
           });
         }
         if (!plan.observed.includes('weights') && !plan.observesMass) return;
-        const poison = f.let('poison', sumOfLanes(f.let('poisonLanes', v128.load(places.state, stateWords.poison))));
         const target = plan.observed.includes('weights') ? stageAt('weights') : null;
         overEdges(f, places.keys, count, (key, offset) => {
-          const weight = f.let('weight', f32.add(f32.load(i32.add(weights, offset)), poison));
+          const weight = f.let('weight', f32.load(i32.add(weights, offset)));
           if (target !== null) f.do(f32.store(i32.add(target, key), weight));
           if (!plan.observesMass) return;
           const at = f.let('massAt', i32.add(mass, key));

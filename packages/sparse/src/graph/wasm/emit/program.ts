@@ -1,14 +1,15 @@
 import type { AttentionRequest } from '@heed/core';
-import { ModuleBuilder, type FloatStorage } from '@heed/runtime-wasm';
+import { ModuleBuilder } from '@heed/runtime-wasm';
 import type { Layouts } from '../layouts.ts';
 import type { Plan } from '../plan.ts';
-import type { Callee, Emission } from './context.ts';
-import { emitFinish } from './finish.ts';
+import { isObserving, type Emission } from './context.ts';
+import { emitFinish, emitStatistics } from './finish.ts';
 import { emitGraph } from './graph.ts';
 import { emitObserve } from './observe.ts';
+import { emitPasses } from './passes.ts';
 import { emitPrepare, emitTransformKeys } from './prepare.ts';
 import { emitLoadQuery } from './query.ts';
-import type { Gathers, Parts } from './row.ts';
+import { gathers, type Parts } from './row.ts';
 import { emitCombinedScores, emitProductScores } from './scores.ts';
 import { emitCompact, emitSelect } from './select.ts';
 import { emitReduce, emitValues } from './values.ts';
@@ -32,14 +33,13 @@ export function emitProgram(request: AttentionRequest, plan: Plan, layouts: Layo
     normalize: emitNormalize(emission),
     reweigh: normalization.reweigh.kind === 'input' ? null : emitReweigh(emission),
     values: gathers(plan.dtypes.value, (storage) => (aggregation.reduction === 'sum' ? emitValues(emission, storage) : emitReduce(emission, storage))),
+    statistics: emitStatistics(emission),
     finish: emitFinish(emission),
   };
-  if (plan.observed.length > 0 || plan.observesMass) emitObserve(emission, parts);
-  else emitGraph(emission, parts);
+  if (isObserving(plan)) emitObserve(emission, parts);
+  else {
+    emitGraph(emission, parts);
+    emitPasses(emission, parts);
+  }
   return module;
-}
-
-function gathers(storage: FloatStorage, emit: (storage: FloatStorage) => Callee): Gathers {
-  const inPlace = emit(storage);
-  return { inPlace, prepared: storage === 'f32' ? inPlace : emit('f32') };
 }

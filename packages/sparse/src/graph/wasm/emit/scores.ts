@@ -1,4 +1,4 @@
-import { constantF32x4, instructions, laneNumbers, lanesI32x4, loadFloats, multiplyAdd, Place, storageBytes, sumOfLanes, type FloatStorage, type FunctionBuilder, type Local, type Value } from '@heed/runtime-wasm';
+import { constantF32x4, instructions, laneNumbers, lanesI32x4, loadFloats, minusInfinity, multiplyAdd, Place, storageBytes, sumOfLanes, type FloatStorage, type FunctionBuilder, type Local, type Value } from '@heed/runtime-wasm';
 import { padStrip, readWords, surroundings, type Callee, type Emission } from './context.ts';
 import { rowParameters } from './edge-place.ts';
 
@@ -8,20 +8,23 @@ const { f32, f32x4, i32, i32x4, i8x16, v128 } = instructions;
 const together = 4;
 
 /**
- * scores(query, rows, rowBytes, keys, count, target): dot products of the query row with the gathered key rows, four edges at a time, channels in the lanes.
- * Every edge has its own sums, two of them where rows are long enough to keep both multipliers busy.
+ * scores(query, rows, rowBytes, keys, count, target, scale) → whether one is −∞: scaled dot products of the query row with the gathered key rows, four edges at a
+ * time, channels in the lanes. Every edge has its own sums, two of them where rows are long enough to keep both multipliers busy.
  */
 export function emitProductScores({ module, plan }: Emission, storage: FloatStorage): Callee {
-  const parameters = { query: 'i32', rows: 'i32', rowBytes: 'i32', keys: 'i32', count: 'i32', target: 'i32' } as const;
-  return module.function(`scores.${storage}`, { parameters, constantsOnce: true }, (f, { query, rows, rowBytes, keys, count, target }) => {
+  const parameters = { query: 'i32', rows: 'i32', rowBytes: 'i32', keys: 'i32', count: 'i32', target: 'i32', scale: 'v128' } as const;
+  return module.function(`scores.${storage}`, { parameters, results: ['i32'], constantsOnce: true }, (f, { query, rows, rowBytes, keys, count, target, scale }) => {
+    const isNone = f.local('isNone', 'v128');
+    const scores = f.local('scores', 'v128');
+    f.set(isNone, constantF32x4(0));
     const bytes = storageBytes[storage];
     const whole = Math.floor(plan.scoreDim / 4);
     const vectors = whole % 4 === 0 ? 4 : whole % 2 === 0 ? 2 : 1;
     const places = f.localArray('place', 'i32', together);
     const sums = Array.from({ length: Math.min(2, Math.max(1, vectors)) }, (_, half) => f.localArray(`sum${half}_`, 'v128', together));
     const [offset, channel, queryAt, element] = [f.local('offset', 'i32'), f.local('channel', 'i32'), f.local('queryAt', 'i32'), f.local('queryElement', 'v128')];
-    const step = (vector: number, load: (place: Local<'i32'>) => Value<'v128'>): void => {
-      f.set(element, v128.load(queryAt, vector * 16));
+    const step = (vector: number, load: (place: Local<'i32'>) => Value<'v128'>, present: (element: Value<'v128'>) => Value<'v128'> = (whole) => whole): void => {
+      f.set(element, present(v128.load(queryAt, vector * 16)));
       places.forEach((place, index) => {
         const sum = sums[vector % sums.length]?.[index];
         if (sum !== undefined) f.set(sum, multiplyAdd(plan.machine, element, load(place), sum));
@@ -39,25 +42,31 @@ export function emitProductScores({ module, plan }: Emission, storage: FloatStor
         });
       }
       // What stands behind a row is another one, and may be NaN.
-      if (whole * 4 < plan.scoreDim) step(0, (place) => v128.and(loadFloats(f, storage, place), presentLanes(plan.scoreDim % 4)));
+      const present = (vector: Value<'v128'>): Value<'v128'> => v128.and(vector, presentLanes(plan.scoreDim % 4));
+      if (whole * 4 < plan.scoreDim) step(0, (place) => present(loadFloats(f, storage, place)), present);
       const [first = [], second] = sums;
       if (second !== undefined) first.forEach((sum, index) => f.set(sum, f32x4.add(sum, second[index] ?? sum)));
-      f.do(v128.store(i32.add(target, offset), sumOfEach(f, first)));
+      f.set(scores, f32x4.mul(sumOfEach(f, first), scale));
+      f.set(isNone, v128.or(isNone, f32x4.eq(scores, minusInfinity())));
+      f.do(v128.store(i32.add(target, offset), scores));
     });
+    f.return(v128.any_true(isNone));
   });
 }
 
 /**
- * scores(…, query, rows, rowBytes, count, target): scale · Σ_channel combine(q, k) for an expression that is no product, edge by edge, channels in the lanes.
+ * scores(…, query, rows, rowBytes, count, target, scale) → whether one is −∞: scale · Σ_channel combine(q, k) for an expression that is no product, edge by edge, channels in the lanes.
  */
 export function emitCombinedScores(emission: Emission, storage: FloatStorage): Callee {
   const { module, request, plan, layouts } = emission;
   const { combine } = request.variant.scoring;
-  const parameters = { ...rowParameters, query: 'i32', rows: 'i32', rowBytes: 'i32', count: 'i32', target: 'i32' } as const;
-  return module.function(`scores.${storage}`, { parameters, constantsOnce: true }, (f, { call, sequence, head, keys, edges, query, rows, rowBytes, count, target }) => {
+  const parameters = { ...rowParameters, query: 'i32', rows: 'i32', rowBytes: 'i32', count: 'i32', target: 'i32', scale: 'v128' } as const;
+  return module.function(`scores.${storage}`, { parameters, results: ['i32'], constantsOnce: true }, (f, { call, sequence, head, keys, edges, query, rows, rowBytes, count, target, scale }) => {
     const { batch } = readWords(f, sequence, layouts.sequence, ['batch']);
     const keyHead = f.let('keyHead', i32.div_u(head, i32.load(call, layouts.call.offset('group'))));
-    const scale = f.let('scale', f32.load(call, layouts.call.offset('scale')));
+    const factor = f.let('factor', f32x4.extract_lane(scale, 0));
+    const [score, isNone] = [f.local('score', 'f32'), f.local('isNone', 'i32')];
+    f.set(isNone, 0);
     const [offset, channel, last, edgeIndex] = [f.local('offset', 'i32'), f.local('channel', 'i32'), f.let('lastChannel', i32.sub(plan.scoreDim, 1)), f.local('edgeIndex', 'i32')];
     const [place, sum, queryElement, keyElement] = [f.local('place', 'i32'), f.local('sum', 'v128'), f.local('queryElement', 'v128'), f.local('keyElement', 'v128')];
     const term = f.local('term', 'v128');
@@ -76,9 +85,12 @@ export function emitCombinedScores(emission: Emission, storage: FloatStorage): C
         const kept = plan.scoreDim % 4 === 0 ? term : v128.and(term, i32x4.le_s(channels, i32x4.splat(last)));
         f.set(sum, f32x4.add(sum, kept));
       });
-      f.do(f32.store(i32.add(target, offset), f32.mul(scale, sumOfLanes(sum))));
+      f.set(score, f32.mul(factor, sumOfLanes(sum)));
+      f.set(isNone, i32.or(isNone, f32.eq(score, -Infinity)));
+      f.do(f32.store(i32.add(target, offset), score));
     });
     padStrip(f, target, count);
+    f.return(isNone);
   });
 }
 

@@ -1,5 +1,5 @@
 import type { Expression } from '@heed/core';
-import { constantF32x4, instructions, minusInfinity, normalizeRow, type FunctionBuilder, type Local, type Place } from '@heed/runtime-wasm';
+import { constantF32x4, instructions, minusInfinity, normalizeRow, sumOfLanes, type FunctionBuilder, type Local, type Place } from '@heed/runtime-wasm';
 import { readWords, stateWords, type Callee, type Emission } from './context.ts';
 import { EdgePlace, rowParameters, type RowLocals } from './edge-place.ts';
 
@@ -27,17 +27,18 @@ function nothing(): never {
   throw new RangeError('an expression is evaluated at its place');
 }
 
-/** settle(…, scores, count) → 1 where a score is −∞: the modifiers, in the order in which the variant lists them (L2). */
-export function emitSettle(emission: Emission): Callee {
+/** settle(…, scores, count) → whether a score is −∞: the modifiers, in the order in which the variant lists them (L2). Null without modifiers. */
+export function emitSettle(emission: Emission): Callee | null {
   const { module, request } = emission;
   const { modifiers } = request.variant.scoring;
+  if (modifiers.length === 0) return null;
   return module.function('settle', { parameters: { ...rowParameters, scores: 'i32', count: 'i32' }, results: ['i32'], constantsOnce: true }, (f, { scores, count, ...row }) => {
     const isNone = f.local('isNone', 'v128');
     f.set(isNone, constantF32x4(0));
     overEdges(f, emission, { row, count, expressions: modifiers.map(({ expression }) => expression) }, (place, offset) => {
       const score = f.let('score', v128.load(i32.add(scores, offset)));
       for (const { expression } of modifiers) f.set(score, place.evaluate(expression, { score }));
-      if (modifiers.length > 0) f.do(v128.store(i32.add(scores, offset), score));
+      f.do(v128.store(i32.add(scores, offset), score));
       f.set(isNone, v128.or(isNone, f32x4.eq(score, minusInfinity())));
     });
     f.return(v128.any_true(isNone));
@@ -84,6 +85,15 @@ export function emitNormalize({ module, request, plan, layouts }: Emission): Cal
     }
     const epsilon = plan.partial ? null : f32.load(call, layouts.call.offset('epsilon'));
     normalizeRow(f, { address: weights, end, state }, { rule, arithmetic: plan.machine, stateWords, sink, epsilon });
+    if (!plan.watchesScores) return;
+    f.comment('NaN and +∞ among the scores make every weight NaN');
+    const poison = f.let('poison', sumOfLanes(f.let('poisonLanes', v128.load(state, stateWords.poison))));
+    f.if(f32.ne(poison, poison), () => {
+      const place = f.local('poisoned', 'i32');
+      f.for(place, { from: weights, to: end, step: 16, unsigned: true }, () => {
+        f.do(v128.store(place, f32x4.splat(poison)));
+      });
+    });
   });
 }
 
