@@ -12,7 +12,7 @@ export function emitProgram(given: Omit<Emission, 'module'>): ModuleBuilder {
   const module = new ModuleBuilder('linear');
   module.importMemory('env', 'memory', { shared: given.plan.machine.shared });
   const emission: Emission = { ...given, module };
-  const parts = { load: emitLoad(emission), store: emitStore(emission), token: emitToken(emission), takeState: emitTakeState(emission), keepState: emitKeepState(emission) };
+  const parts = { load: emitLoad(emission), store: emitStore(emission), token: emitToken(emission, 'token', emission.plan.valueStride * 4), takeState: emitTakeState(emission), keepState: emitKeepState(emission) };
   emitRecurrent(emission, parts);
   if (given.plan.chunk !== null) emitChunked(emission, parts);
   return module;

@@ -1,6 +1,7 @@
 import { call as callTo, instructions } from '@heed/runtime-wasm';
 import { readWords, taskRecord, type Callee, type Emission } from './context.ts';
 import { statePlaces } from './state.ts';
+import { emitToken } from './token.ts';
 
 const { i32 } = instructions;
 
@@ -15,9 +16,9 @@ export interface RecurrentParts {
 /** recurrent(task, call, scratch): tokens `first` … `end` − 1 of the task's sequence, one after another. */
 export function emitRecurrent(emission: Emission, { load, store, token, takeState, keepState }: RecurrentParts): void {
   const { module, plan, scratch: places, layouts } = emission;
-  const stateRow = plan.valueDim * 4;
   /** Whole vectors of the state can be read and written where they stand. */
   const inPlace = plan.valueDim % 4 === 0 && (plan.epsilon === null || plan.width % 4 === 0);
+  const tokenInPlace = inPlace ? emitToken(emission, 'tokenInPlace', plan.valueDim * 4) : token;
   module.function('recurrent', { parameters: { task: 'i32', call: 'i32', scratch: 'i32' }, export: true }, (f, { task, call, scratch }) => {
     const { record, sequence } = taskRecord(f, emission, task, call);
     const { columns } = readWords(f, record, layouts.task, ['columns']);
@@ -43,7 +44,7 @@ export function emitRecurrent(emission: Emission, { load, store, token, takeStat
       const memory = f.let('scratchMemory', i32.add(scratch, places.memory));
       const padded = f.let('padded', i32.and(i32.add(columns, plan.epsilon === null ? 3 : 4), -4));
       eachChunk(() => {
-        f.do(callTo(token, scratch, index, memory, plan.valueStride * 4, memory, plan.valueStride * 4, padded, 0, 0));
+        f.do(callTo(token, scratch, index, memory, memory, padded, 0, 0));
       });
       f.do(callTo(keepState, task, call, scratch));
     };
@@ -54,7 +55,7 @@ export function emitRecurrent(emission: Emission, { load, store, token, takeStat
     f.if(i32.lt_s(first, end), () => {
       const { from, memory, normalizerFrom, normalizer } = statePlaces(f, emission, record, call);
       eachChunk(() => {
-        f.do(callTo(token, scratch, index, from, stateRow, memory, stateRow, columns, normalizerFrom, normalizer));
+        f.do(callTo(tokenInPlace, scratch, index, from, memory, columns, normalizerFrom, normalizer));
         f.set(from, memory);
         f.set(normalizerFrom, normalizer);
       });

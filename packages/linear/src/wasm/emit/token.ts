@@ -9,23 +9,25 @@ type Form = TokenForm<Local<'i32'>, Local<'f32'>>;
 
 /** Vectors of one row of G in registers: one cache line of 64 bytes. */
 const blockVectors = 4;
+/** Rows of one round of the loop. */
+const rowsUnroll = 4;
 
 /**
  * One pass over G finds p and Gᵀu of the token's form, and a second one, over what lies in the nearest cache, writes G.
  *
- * token(scratch, index, from, fromRow, to, toRow, columns, normalizerFrom, normalizer): the token in row `index` of scratch. Reads G at `from` and writes it at `to`, which may be the same, rows `fromRow`
- * and `toRow` bytes apart; `columns` is a multiple of 4. The output's row in scratch gets what is read, unscaled. z, where it does not stand in G, is read and written at its own places (0: it does).
+ * name(scratch, index, from, to, columns, normalizerFrom, normalizer): the token in row `index` of scratch. Reads G at `from` and writes it at `to`, which may be the same, rows `rowBytes`
+ * apart; `columns` is a multiple of 4. The output's row in scratch gets what is read, unscaled. z, where it does not stand in G, is read and written at its own places (0: it does).
  */
-export function emitToken(emission: Emission): Callee {
+export function emitToken(emission: Emission, name: string, rowBytes: number): Callee {
   const { module, plan, scratch: places } = emission;
-  const parameters = { scratch: 'i32', index: 'i32', from: 'i32', fromRow: 'i32', to: 'i32', toRow: 'i32', columns: 'i32', normalizerFrom: 'i32', normalizer: 'i32' } as const;
-  return module.function('token', { parameters }, (f, { scratch, index, from, fromRow, to, toRow, columns, normalizerFrom, normalizer }) => {
+  const parameters = { scratch: 'i32', index: 'i32', from: 'i32', to: 'i32', columns: 'i32', normalizerFrom: 'i32', normalizer: 'i32' } as const;
+  return module.function(name, { parameters }, (f, { scratch, index, from, to, columns, normalizerFrom, normalizer }) => {
     const form = tokenForm(plan, forwardAlgebra(f, emission, scratch, index));
     const [value, output] = [places.value, places.output].map((matrix) => f.let('row', rowOf(scratch, matrix, index, plan.valueStride)));
     if (value === undefined || output === undefined) throw new RangeError('two rows meet');
     const column = f.local('column', 'i32');
     const block = (vectors: number): void => {
-      updateBlock(f, emission, form, vectors, { from: f.let('blockFrom', i32.add(from, column)), fromRow, to: f.let('blockTo', i32.add(to, column)), toRow, value: f.let('blockValue', i32.add(value, column)), output: f.let('blockOutput', i32.add(output, column)) });
+      updateBlock(f, emission, form, vectors, { from: f.let('blockFrom', i32.add(from, column)), to: f.let('blockTo', i32.add(to, column)), rowBytes, value: f.let('blockValue', i32.add(value, column)), output: f.let('blockOutput', i32.add(output, column)) });
     };
     const end = f.let('columnsEnd', i32.shl(columns, 2));
     const whole = f.let('whole', i32.and(end, -16 * blockVectors));
@@ -101,9 +103,8 @@ function forwardAlgebra(f: FunctionBuilder, { plan, scratch: places }: Emission,
 
 interface Block {
   readonly from: Local<'i32'>;
-  readonly fromRow: Local<'i32'>;
   readonly to: Local<'i32'>;
-  readonly toRow: Local<'i32'>;
+  readonly rowBytes: number;
   readonly value: Local<'i32'>;
   readonly output: Local<'i32'>;
 }
@@ -119,47 +120,59 @@ function updateBlock(f: FunctionBuilder, { plan }: Emission, form: Form, vectors
   value.forEach((local, index) => {
     f.set(local, v128.load(at.value, index * 16));
   });
-  const splat = (address: Local<'i32'>): Vector => v128.load32_splat(i32.add(address, offset));
   const clear = (locals: readonly Local<'v128'>[]): void => {
     for (const local of locals) f.set(local, constantF32x4(0));
   };
-  /** d ⊙ G + … of one row, from the element at hand. */
+  /** d ⊙ G of one row, from the element at hand. */
   const kept = (): Vector => (form.decay === null ? element : f32x4.mul(byDecay, element));
+  /** All rows of G, a few in each round. `splat` is the row's number of a vector. */
+  const eachRow = (body: (row: { readonly splat: (vector: Local<'i32'>) => Vector; readonly bytes: number }) => void): void => {
+    f.set(from, at.from);
+    f.set(to, at.to);
+    const rows = (count: number): void => {
+      for (let row = 0; row < count; row += 1) body({ splat: (vector) => v128.load32_splat(i32.add(vector, offset), row * 4), bytes: row * at.rowBytes });
+    };
+    const whole = Math.floor(width / rowsUnroll) * rowsUnroll;
+    f.set(offset, 0);
+    if (whole > 0) {
+      f.for(offset, { to: whole * 4, step: rowsUnroll * 4, atLeastOnce: true }, () => {
+        rows(rowsUnroll);
+        f.set(from, i32.add(from, rowsUnroll * at.rowBytes));
+        f.set(to, i32.add(to, rowsUnroll * at.rowBytes));
+      });
+    }
+    rows(width - whole);
+  };
   clear(read);
   if (form.recall === null) {
     f.comment('one pass: read, then write');
-    f.set(from, at.from);
-    f.set(to, at.to);
-    f.for(offset, { to: width * 4, step: 4, atLeastOnce: true }, () => {
+    eachRow(({ splat, bytes }) => {
       f.set(byRead, splat(form.read));
       f.set(byWrite, splat(form.write));
       if (form.decay !== null) f.set(byDecay, splat(form.decay));
       read.forEach((sum, index) => {
         const own = value[index];
         if (own === undefined) return;
-        f.set(element, v128.load(from, index * 16));
+        f.set(element, v128.load(from, bytes + index * 16));
         f.set(sum, multiplyAdd(machine, byRead, element, sum));
-        f.do(v128.store(to, multiplyAdd(machine, byWrite, own, kept()), index * 16));
+        f.do(v128.store(to, multiplyAdd(machine, byWrite, own, kept()), bytes + index * 16));
       });
-      f.set(from, i32.add(from, at.fromRow));
-      f.set(to, i32.add(to, at.toRow));
     });
   } else {
+    const { recall, remove, sigma } = form;
     clear(recalled);
-    f.set(from, at.from);
-    f.for(offset, { to: width * 4, step: 4, atLeastOnce: true }, () => {
-      if (form.recall !== null) f.set(byRecall, splat(form.recall));
+    eachRow(({ splat, bytes }) => {
+      f.set(byRecall, splat(recall));
       f.set(byRead, splat(form.read));
       read.forEach((sum, index) => {
         const other = recalled[index];
         if (other === undefined) return;
-        f.set(element, v128.load(from, index * 16));
+        f.set(element, v128.load(from, bytes + index * 16));
         f.set(sum, multiplyAdd(machine, byRead, element, sum));
         f.set(other, multiplyAdd(machine, byRecall, element, other));
       });
-      f.set(from, i32.add(from, at.fromRow));
     });
-    const sameRow = form.remove === form.write;
+    const sameRow = remove === form.write;
     if (sameRow) {
       f.comment('what is removed is what is written: one difference serves both');
       value.forEach((own, index) => {
@@ -167,27 +180,23 @@ function updateBlock(f: FunctionBuilder, { plan }: Emission, form: Form, vectors
         if (known !== undefined) f.set(own, f32x4.sub(own, known));
       });
     }
-    f.set(from, at.from);
-    f.set(to, at.to);
-    f.for(offset, { to: width * 4, step: 4, atLeastOnce: true }, () => {
+    eachRow(({ splat, bytes }) => {
       f.set(byWrite, splat(form.write));
-      if (form.remove !== null && !sameRow) f.set(byRemove, splat(form.remove));
+      if (remove !== null && !sameRow) f.set(byRemove, splat(remove));
       if (form.decay !== null) f.set(byDecay, splat(form.decay));
       value.forEach((own, index) => {
         const known = recalled[index];
         if (known === undefined) return;
-        f.set(element, v128.load(from, index * 16));
+        f.set(element, v128.load(from, bytes + index * 16));
         f.set(element, multiplyAdd(machine, byWrite, own, kept()));
-        f.do(v128.store(to, sameRow ? element : multiplySubtract(machine, byRemove, known, element), index * 16));
+        f.do(v128.store(to, sameRow ? element : multiplySubtract(machine, byRemove, known, element), bytes + index * 16));
       });
-      f.set(from, i32.add(from, at.fromRow));
-      f.set(to, i32.add(to, at.toRow));
     });
-    if (!sameRow && form.sigma !== null) {
-      const sigma = f.let('sigmas', f32x4.splat(form.sigma));
+    if (!sameRow && sigma !== null) {
+      const sigmas = f.let('sigmas', f32x4.splat(sigma));
       read.forEach((sum, index) => {
         const known = recalled[index];
-        if (known !== undefined) f.set(sum, multiplySubtract(machine, sigma, known, sum));
+        if (known !== undefined) f.set(sum, multiplySubtract(machine, sigmas, known, sum));
       });
     }
   }

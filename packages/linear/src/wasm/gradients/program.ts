@@ -19,7 +19,7 @@ export function emitGradientProgram(given: Omit<Emission, 'module'> & { readonly
   const module = new ModuleBuilder('linearGradients');
   module.importMemory('env', 'memory', { shared: given.plan.machine.shared });
   const emission: Emission = { ...given, module };
-  const parts = { load: emitLoad(emission), token: emitToken(emission), takeState: emitTakeState(emission), keepState: emitKeepState(emission) };
+  const parts = { load: emitLoad(emission), token: emitToken(emission, 'token', emission.plan.valueStride * 4), takeState: emitTakeState(emission), keepState: emitKeepState(emission) };
   emitCheckpoint(emission, parts);
   emitRetreat(emission, given.scratch, parts, emitRetreatToken(emission, given.scratch), emitLoadRemoval(emission, given.scratch), emitReadGradient(emission, given.scratch));
   emitRowGradients(emission, given.scratch);
@@ -71,7 +71,7 @@ function emitCheckpoint(emission: Emission, { load, token, takeState }: Parts): 
         f.set(rows, plan.rows);
         f.do(callTo(load, task, call, scratch, row, rows, row, rows, rows));
         f.for(index, { to: rows, atLeastOnce: true }, () => {
-          f.do(callTo(token, scratch, index, memory, plan.valueStride * 4, memory, plan.valueStride * 4, allColumns(emission), 0, 0));
+          f.do(callTo(token, scratch, index, memory, memory, allColumns(emission), 0, 0));
         });
         copyState(f, emission, memory, checkpointOf(emission, call, lane, i32.add(chunk, 1)));
       });
@@ -83,7 +83,6 @@ function emitCheckpoint(emission: Emission, { load, token, takeState }: Parts): 
 function emitRetreat(emission: Emission, places: GradientScratch, { load, token, takeState, keepState }: Parts, retreatToken: Callee, loadRemoval: Callee, readGradient: Callee): void {
   const { module, plan, layouts } = emission;
   const stateBytes = plan.widthStride * plan.valueStride * 4;
-  const rowBytes = plan.valueStride * 4;
   module.function('retreat', { parameters: { task: 'i32', call: 'i32', scratch: 'i32' }, export: true }, (f, { task, call, scratch }) => {
     const { record, sequence } = taskRecord(f, emission, task, call);
     const { lane, valueHead, columns } = readWords(f, record, layouts.task, ['lane', 'valueHead', 'columns']);
@@ -106,7 +105,7 @@ function emitRetreat(emission: Emission, places: GradientScratch, { load, token,
         copyState(f, emission, checkpointOf(emission, call, lane, chunk), states);
         f.for(index, { to: rows, atLeastOnce: true }, () => {
           const from = f.let('from', i32.add(states, i32.mul(index, stateBytes)));
-          f.do(callTo(token, scratch, index, from, rowBytes, i32.add(from, stateBytes), rowBytes, allColumns(emission), 0, 0));
+          f.do(callTo(token, scratch, index, from, i32.add(from, stateBytes), allColumns(emission), 0, 0));
         });
         f.set(index, rows);
         f.while('tokens', () => index, () => {
