@@ -4,6 +4,7 @@ import { backendSources } from './backends.ts';
 import type { Competitor } from './competitor.ts';
 import { inOwnProcess } from './own-process.ts';
 import { peerSources } from './peers/peers.ts';
+import { refusingCompetitor } from './refusing.ts';
 
 /** How a competitor is started. */
 export interface StartOptions {
@@ -43,10 +44,7 @@ export async function startOrExplain(source: CompetitorSource, options: StartOpt
   try {
     return await (source.ownProcess === true ? inOwnProcess(source, options) : source.start(options));
   } catch (error) {
-    const reason = `does not start here: ${error instanceof Error ? error.message : String(error)}`;
-    const { name, role } = source;
-    const refused = (): Promise<never> => Promise.reject(new AttentionError('unsupported', `${name} ${reason}`, 'Ask refuses() first.'));
-    return { name, role, about: reason, limit: null, refuses: () => reason, prepare: refused, dispose: () => Promise.resolve() };
+    return refusingCompetitor(source, error);
   }
 }
 

@@ -4,7 +4,6 @@
  * First right, then fast: a contender whose error exceeds the tolerance is not timed.
  */
 
-import { setTimeout } from 'node:timers/promises';
 import type { Bound } from '@heed/conformance';
 
 /** What a comparison with the reference found. */
@@ -130,7 +129,7 @@ async function warmUp(contender: Contender, { budget, warm, minSample, now }: { 
 
 /** Lets the threads of a contender fall asleep, so that the next one finds every core free. */
 async function rest({ restMilliseconds = 0 }: Contender): Promise<number> {
-  if (restMilliseconds > 0) await setTimeout(restMilliseconds);
+  if (restMilliseconds > 0) await new Promise((resolve) => setTimeout(resolve, restMilliseconds));
   return restMilliseconds;
 }
 

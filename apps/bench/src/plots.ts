@@ -133,7 +133,7 @@ export function errorPlot(points: readonly ErrorPoint[], label: string): string 
     marginLeft: labelMargin(labels),
     marginRight,
     marginBottom: 36,
-    x: { type: 'log', domain: [least, most], label: 'share of the tolerance →', ticks: powersOfTen([least, most]), tickFormat: formatShare, grid: true },
+    x: { type: 'log', domain: [least, most], label: 'share of the tolerance →', ticks: thinned(powersOfTen([least, most])), tickFormat: formatShare, grid: true },
     y: { label: null, domain: labels, tickSize: 0 },
     marks: [
       Plot.ruleX([1], { stroke: 'var(--bad)', strokeWidth: 2 }),
@@ -143,6 +143,14 @@ export function errorPlot(points: readonly ErrorPoint[], label: string): string 
     ariaLabel: label,
   });
 }
+
+/** Every so manieth, so that labels have room beside one another; 100 % stays. */
+function thinned(powers: readonly number[]): readonly number[] {
+  const step = Math.ceil(powers.length / mostTicks);
+  return powers.filter((power) => Math.round(Math.log10(power)) % step === 0);
+}
+
+const mostTicks = 6;
 
 function powersOfTen([least = 1, most = 1]: readonly number[]): readonly number[] {
   const first = Math.ceil(Math.log10(least) - 1e-9);

@@ -18,6 +18,8 @@ export interface OnnxRuntime {
   readonly writesGivenOutputs: boolean;
   /** Bytes that all scores of a call may take: its operators keep them, some of them several times. */
   readonly largestScores: number;
+  /** Where inputs are put beforehand, and how to wait for a call, where calls return before they are done. Default: on the host, and calls return when done. */
+  readonly device?: { readonly place: (tensor: Fed) => Tensor; readonly settled: () => Promise<void> };
 }
 
 const operators: readonly Operator[] = [attention, multiHeadAttention, groupQueryAttention, groupQueryAttentionInPlace];
@@ -51,13 +53,13 @@ function refuses(usable: readonly Operator[], largestScores: number, workload: W
   return reasons.map(({ way, reason }) => `${way} ${reason ?? ''}`).join('; ');
 }
 
-async function prepare({ library, session: options, writesGivenOutputs }: OnnxRuntime, operator: Operator, workload: Workload, inputs: Inputs): Promise<Prepared> {
+async function prepare({ library, session: options, writesGivenOutputs, device }: OnnxRuntime, operator: Operator, workload: Workload, inputs: Inputs): Promise<Prepared> {
   const called = operator.call(workload, inputs);
   const { inputs: fed, outputs, attributes } = called;
   const named = outputs.map(({ name }) => ({ name, type: 'float32' }) as const);
   const model = oneOperatorModel({ operator: operator.operator, domain: operator.domain, inputs: fed, outputs: named, attributes });
   const session = await library.InferenceSession.create(model, options);
-  const feeds = Object.fromEntries(fed.filter((input) => input !== null).map((input) => [input.name, tensorOf(library.Tensor, input)]));
+  const feeds = Object.fromEntries(fed.filter((input) => input !== null).map((input) => [input.name, device?.place(input) ?? tensorOf(library.Tensor, input)]));
   // Reused like heed's own outputs; where a call allocates its outputs, that is its way and is in its time.
   const fetches = Object.fromEntries(outputs.map(({ name, shape, inPlaceOf }) => [name, inPlaceOf === undefined ? null : feeds[inPlaceOf], shape] as const).map(([name, shared, shape]) => [name, shared ?? new library.Tensor('float32', new Float32Array(shape.reduce((count, size) => count * size, 1)), shape)]));
   const result = outputs[0]?.name ?? '';
@@ -65,10 +67,12 @@ async function prepare({ library, session: options, writesGivenOutputs }: OnnxRu
   return {
     run: async () => {
       const returned = writesGivenOutputs ? await session.run(feeds, fetches) : await session.run(feeds, [result]);
+      if (device !== undefined) last?.dispose();
       last = returned[result];
+      await device?.settled();
     },
-    output: () => {
-      const elements = last?.data;
+    output: async () => {
+      const elements = await last?.getData();
       if (!(elements instanceof Float32Array)) throw new AttentionError('internal', 'ONNX Runtime returned no float32 result.', 'Call run() first.');
       return Float64Array.from(called.read(elements));
     },
