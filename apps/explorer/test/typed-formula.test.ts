@@ -5,7 +5,7 @@ import { typedMask, typedScore } from '../src/model/typed-formula.ts';
 /** A formula at one pair, from the meaning that core gives to expressions. */
 function at(expression: Expression, inputs: Readonly<Record<string, number>>): number {
   const environment: Environment = { input: (name) => inputs[name] ?? Number.NaN, uniform: () => Number.NaN, table: () => Number.NaN, queryTable: () => Number.NaN, random: () => Number.NaN };
-  return Number(evaluate(expression, environment));
+  return evaluate(expression, environment);
 }
 
 const pair = { score: 2, head: 1, queryPosition: 5, keyPosition: 3, queryLength: 8, keyLength: 9 };

@@ -7,7 +7,8 @@ export function Figure({ options, says }: { readonly options: PlotOptions; reado
   const place = useRef<HTMLDivElement>(null);
   useEffect(() => {
     const drawn = plot({ style: { background: 'none', color: 'inherit', fontFamily: 'inherit' }, ...options });
-    drawn.removeAttribute('aria-label');
+    // Groups without a role may have no name; what the chart says stands on the outside.
+    for (const named of drawn.querySelectorAll('[aria-label]')) named.removeAttribute('aria-label');
     place.current?.replaceChildren(drawn);
   }, [options]);
   return <div className="plot" role="img" aria-label={says} ref={place} />;
