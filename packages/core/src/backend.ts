@@ -312,6 +312,11 @@ export interface AttentionKernel {
   partial(inputs: AttentionInputs, options?: RunOptions): Promise<Partial>;
   /** The rows k' of these keys, once and for all, for a cache: [batch, keyHeads, keyLength, scoreDim]. Takes the inputs that key transforms read. */
   transformKeys(inputs: Pick<AttentionInputs, 'key' | 'tables' | 'uniforms' | 'keyOffset' | 'keyPositions' | 'packed'>): Promise<Tensor>;
+  /**
+   * `transformKeys` in order with everything else enqueued: this runtime's tensor at once, and nobody waits. A cache takes the keys of a decoding step by it. Callers use
+   * `transformKeys` where a kernel lacks it.
+   */
+  enqueueKeys?(inputs: Parameters<AttentionKernel['transformKeys']>[0]): Tensor;
   /** Only when gradients were requested. */
   backward(inputs: AttentionInputs, saved: Saved, outputGradients: OutputGradients): Promise<Gradients>;
   explain(about: CallShape | AttentionInputs): Explanation;

@@ -96,6 +96,26 @@ export class CpuKernel implements AttentionKernel {
     }
   }
 
+  enqueueKeys(inputs: KeyInputs): Tensor {
+    this.#checkOpen();
+    const call = this.#binder.bindKeys(inputs);
+    const { key } = inputs;
+    const [batch = 0, keyHeads = 0, keyRows = 0] = key.shape;
+    const runtime = this.#runtime;
+    const made = runtime.tensor([batch, keyHeads, keyRows, call.scoreDim], this.#main.plan.dtypes.key);
+    const memory = new CallMemory(runtime);
+    try {
+      const { phases, microseconds } = this.#main.writer.keys(call, memory, memory.place(key), made);
+      this.#track(runtime.submit({ phases, microseconds }, { reads: key.runtime === runtime ? [key] : [], writes: [made] }));
+      return made;
+    } catch (error) {
+      runtime.release(made);
+      throw error;
+    } finally {
+      memory.release();
+    }
+  }
+
   async transformKeys(inputs: KeyInputs): Promise<Tensor> {
     this.#checkOpen();
     const call = this.#binder.bindKeys(inputs);

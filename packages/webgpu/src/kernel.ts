@@ -109,6 +109,28 @@ export class WebGpuKernel implements AttentionKernel {
     return this.#track(work());
   }
 
+  enqueueKeys(inputs: KeyInputs): Tensor {
+    this.#checkOpen();
+    const call = this.#binder.bindKeys(inputs);
+    const runtime = this.#runtime;
+    const [batch = 0, keyHeads = 0, keyRows = 0] = inputs.key.shape;
+    const shape = [batch, keyHeads, keyRows, call.scoreDim];
+    const buffers = new CallBuffers(runtime);
+    const { dtypes } = this.#main.plan;
+    const made = runtime.tensor(shape, dtypes.key);
+    try {
+      const wide = dtypes.key === 'f32' ? runtime.bufferOf(made) : buffers.acquire(4 * batch * keyHeads * keyRows * call.scoreDim);
+      this.#slicer.submit([new CallStages(runtime, buffers, call).rows(transformProgram(this.request, this.#main.plan, 'key'), 'key', inputs.key, wide)]);
+      if (dtypes.key !== 'f32') this.#store(wide, shape, made);
+      return made;
+    } catch (error) {
+      releaseQuietly(runtime, [made]);
+      throw error;
+    } finally {
+      buffers.release();
+    }
+  }
+
   async transformKeys(inputs: KeyInputs): Promise<Tensor> {
     this.#checkOpen();
     const call = this.#binder.bindKeys(inputs);

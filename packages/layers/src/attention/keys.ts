@@ -13,7 +13,8 @@ export async function transformKeys(rows: Temporaries, kernel: AttentionKernel, 
   const needed = Object.fromEntries(Object.entries(tables ?? {}).filter(([name]) => read.has(name)));
   const [batch = 0] = key.shape;
   const place = 'dtype' in positions ? { keyPositions: positions } : { keyOffset: positions.length === batch ? positions : (positions[0] ?? 0) };
-  return rows.keep(await kernel.transformKeys({ key, ...place, tables: needed, ...(uniforms === undefined ? {} : { uniforms }) }));
+  const inputs = { key, ...place, tables: needed, ...(uniforms === undefined ? {} : { uniforms }) };
+  return rows.keep(kernel.enqueueKeys?.(inputs) ?? (await kernel.transformKeys(inputs)));
 }
 
 /** Where the rows of a call stand, and what is before them. */
