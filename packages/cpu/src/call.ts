@@ -5,7 +5,7 @@ import { HostValues } from '@heed/core/compute';
 import type { CallMemory, Phase, Placed, Program } from '@heed/runtime-wasm';
 import { queryTableRowsWord, recordsOf, tableStrideWord, tableWord, turnWord, uniformWord, WordRecord } from '@heed/runtime-wasm';
 import { panelBytes, scratchOf, valueRowBytes } from './emit/context.ts';
-import { workspaceBytes } from './emit/decode.ts';
+import { workspaceBytes } from './emit/merge-parts.ts';
 import { stageWord, type Layouts } from './layouts.ts';
 import type { Plan } from './plan.ts';
 import { roundUp } from './plan.ts';

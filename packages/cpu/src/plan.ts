@@ -54,7 +54,7 @@ export interface Plan {
   readonly readsInPlace: boolean;
   /** Keys of one part when few queries share the cores; parts are merged in order (L14: by key length alone). */
   readonly partKeys: number;
-  /** Most query rows, of all heads of a group, that one part keeps at hand. */
+  /** Most query rows, of all heads of a group, that one part keeps at hand: a multiple of four and of valueRows. */
   readonly partRows: number;
   /** Stages that this program writes instead of an output, and whether it adds up the weights of each key. */
   readonly observed: readonly ObservedStage[];
@@ -114,7 +114,7 @@ function planFor(request: AttentionRequest, machine: Machine, path: Plan['path']
     streams: randomStreamsOf(variant),
     readsInPlace: path === 'online' && canReadInPlace(request, scoring, scoreDim),
     partKeys: 512,
-    partRows: roundUp(16, valueRows),
+    partRows: 24,
     observed: [],
     observesMass: false,
     partial: false,
