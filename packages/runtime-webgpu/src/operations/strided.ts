@@ -1,5 +1,5 @@
 import type { Tensor } from '@heed/core';
-import { elementCount } from '@heed/core';
+import { bytesPerElement, elementCount, isContiguous } from '@heed/core';
 import type { WgslWriter } from '../wgsl/writer.ts';
 import type { ElementShader, OperationCall } from './context.ts';
 import { storageOf } from './storage.ts';
@@ -9,6 +9,11 @@ export function packView(call: OperationCall, view: Tensor, target: GPUBuffer): 
   const { perWord } = storageOf(view.dtype);
   const { buffer, start } = call.runtime.placeOf(view);
   const elements = elementCount(view.shape);
+  const bytes = contiguousBytes(view, start);
+  if (bytes !== null) {
+    call.runtime.copyBytes(buffer, target, 0, bytes.size, bytes.offset);
+    return;
+  }
   call.run(packShader(perWord, view.shape.length), Math.ceil(elements / perWord), [elements, start, ...view.shape, ...view.strides], [buffer], target);
 }
 
@@ -16,7 +21,19 @@ export function packView(call: OperationCall, view: Tensor, target: GPUBuffer): 
 export function unpackInto(call: OperationCall, source: GPUBuffer, view: Tensor): void {
   const { perWord } = storageOf(view.dtype);
   const { buffer, start } = call.runtime.placeOf(view);
+  const bytes = contiguousBytes(view, start);
+  if (bytes !== null) {
+    call.runtime.copyBytes(source, buffer, bytes.offset, bytes.size);
+    return;
+  }
   call.run(unpackShader(perWord, view.shape.length), elementCount(view.shape), [start, ...view.shape, ...view.strides], [source], buffer);
+}
+
+/** Where a view lies whose elements follow one another, in whole words: such a one is copied as it is, whatever a binding may hold. Null for others. */
+function contiguousBytes(view: Tensor, start: number): { readonly offset: number; readonly size: number } | null {
+  const width = bytesPerElement[view.dtype];
+  const [offset, size] = [start * width, elementCount(view.shape) * width];
+  return isContiguous(view) && offset % 4 === 0 && size % 4 === 0 ? { offset, size } : null;
 }
 
 const axisFields = (rank: number): readonly (readonly [string, 'u32'])[] =>

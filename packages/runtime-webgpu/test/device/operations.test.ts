@@ -112,6 +112,18 @@ describe('operations on tensors that are longer than one binding', () => {
     expect((await runtime.read(a)).view()[1]).toBe(draw([3, 50]).view()[1]);
   });
 
+  test('a part of it that lies in one piece is read, and written, by itself', async () => {
+    const whole = draw([16, 40, 30]);
+    const tensors = runtime.upload(whole);
+    const part = runtime.view(tensors, [2, 40, 30], undefined, 5 * 1200);
+    const { values } = await resultOf(runtime, [], () => runtime.operations.reduce(part, 'sum'));
+    const want = await resultOf(reference.runtime, [tensor(Float32Array.from(toFloat64(whole).slice(5 * 1200, 7 * 1200)), [2, 40, 30])], (operations, all) => operations.reduce(first(all), 'sum'));
+    expect(Math.max(...values.map((value, index) => Math.abs(value - (want.values[index] ?? Number.NaN))))).toBeLessThan(1e-5);
+    runtime.operations.copy(tensor(new Float32Array(2400).fill(9), [2, 40, 30]), { into: part });
+    const after = toFloat64(await runtime.read(tensors));
+    expect([after[5999], after[6000], after[8399], after[8400]]).toEqual([toFloat64(whole)[5999], 9, 9, toFloat64(whole)[8400]]);
+  });
+
   test('more bytes than one buffer are refused with the limit and both numbers', () => {
     const most = runtime.machine.bufferBytes;
     expect(() => runtime.tensor([most / 4 + 1], 'f32')).toThrow(new RegExp(`A buffer of ${most + 4} bytes was asked for; maxBufferSize of this device is ${most}`));
