@@ -54,17 +54,19 @@ export async function badInput(setting: Setting): Promise<readonly Finding[]> {
       return alertAt(page, '.source', /Not a safetensors file/);
     }),
     await finding('a GPU device that is lost', async () => {
-      const keepDevices = (page: Page): Promise<void> =>
-        page.addInitScript(() => {
+      const keepDevices = async (opened: Page): Promise<void> => {
+        await opened.addInitScript(() => {
           const devices: GPUDevice[] = [];
           Reflect.set(globalThis, 'keptDevices', devices);
-          const request = Reflect.get(GPUAdapter.prototype, 'requestDevice') as (this: GPUAdapter, descriptor?: GPUDeviceDescriptor) => Promise<GPUDevice>;
+          // eslint-disable-next-line @typescript-eslint/unbound-method -- it is called with its own adapter below
+          const request = GPUAdapter.prototype.requestDevice;
           GPUAdapter.prototype.requestDevice = async function (descriptor) {
             const device = await request.call(this, descriptor);
             devices.push(device);
             return device;
           };
         });
+      };
       const { page, complaints } = await openPage(setting, `${setting.address}#backend=webgpu`, {}, keepDevices);
       await settled(page);
       await page.waitForFunction(() => document.querySelector('footer')?.textContent.startsWith('webgpu') === true, undefined, { timeout: 60_000 });
