@@ -83,19 +83,21 @@ export class HostValues {
     const base = this.scalar(transform.base);
     const magnitude = this.scalar(transform.magnitude);
     const { frequencies } = transform;
-    const speeds = Float64Array.from({ length: width / 2 }, (_, pair) => (frequencies === null ? base ** ((-2 * pair) / width) : this.element(frequencies, [pair])));
     const result = new Float32Array(positions.length * 2 * width);
-    for (let row = 0; row < positions.length; row += 1) {
-      const start = row * 2 * width;
-      speeds.forEach((speed, pair) => {
+    // Loops without closures: a step of a decode makes one row of these for each layer.
+    const [step, apart] = transform.pairing === 'half' ? [1, width / 2] : [2, 1];
+    for (let pair = 0; pair < width / 2; pair += 1) {
+      const speed = frequencies === null ? base ** ((-2 * pair) / width) : this.element(frequencies, [pair]);
+      for (let row = 0; row < positions.length; row += 1) {
         const angle = (positions[row] ?? 0) * speed;
-        const [cos, sin] = [magnitude * Math.cos(angle), magnitude * Math.sin(angle)];
-        const [first, second] = transform.pairing === 'half' ? [pair, pair + width / 2] : [2 * pair, 2 * pair + 1];
-        result[start + first] = cos;
-        result[start + second] = cos;
-        result[start + width + first] = -sin;
-        result[start + width + second] = sin;
-      });
+        const cos = magnitude * Math.cos(angle);
+        const sin = magnitude * Math.sin(angle);
+        const first = row * 2 * width + pair * step;
+        result[first] = cos;
+        result[first + apart] = cos;
+        result[first + width] = -sin;
+        result[first + width + apart] = sin;
+      }
     }
     return result;
   }
