@@ -51,6 +51,8 @@ export class CommandStream {
   #encoder: GPUCommandEncoder | undefined;
   #pass: GPUComputePassEncoder | undefined;
   #dispatches = 0;
+  /** What the next pass is to note down, and how many there were since. */
+  #timing: { readonly writes: GPUComputePassTimestampWrites; passes: number } | undefined;
   #programs = new Set<Program>();
   #written = new Set<GPUBuffer>();
 
@@ -77,7 +79,7 @@ export class CommandStream {
     const resources = buffers.map((bound): GPUBufferBinding => ('offset' in bound ? bound : { buffer: bound }));
     if (parameters !== undefined) resources.unshift(this.#uniform(parameters));
     const entries = resources.map((resource, binding): GPUBindGroupEntry => ({ binding, resource }));
-    const pass = (this.#pass ??= this.#open().beginComputePass());
+    const pass = (this.#pass ??= this.#beginPass());
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, this.#device.createBindGroup({ label: source.name, layout, entries }));
     pass.dispatchWorkgroups(columns, rows);
@@ -108,6 +110,23 @@ export class CommandStream {
     const place = this.#stage(bytes, 4);
     this.#outside().copyBufferToBuffer(this.#stagingBuffer(), place, target, offset, bytes.length);
     this.#written.add(target);
+  }
+
+  /**
+   * The dispatches of `body` as one pass, whose begin and end the device notes down in two queries; then these are resolved to a buffer.
+   * @returns false where they did not fit into one pass
+   */
+  timed(queries: GPUQuerySet, resolved: GPUBuffer, body: () => void): boolean {
+    this.flush();
+    this.#timing = { writes: { querySet: queries, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 }, passes: 0 };
+    try {
+      body();
+      const whole = this.#timing.passes === 1 && this.#pass !== undefined;
+      if (whole) this.#outside().resolveQuerySet(queries, 0, 2, resolved, 0);
+      return whole;
+    } finally {
+      this.#timing = undefined;
+    }
   }
 
   /** Hands what was gathered to the device. */
@@ -147,6 +166,13 @@ export class CommandStream {
       if (this.#encoder === encoder) this.flush();
     });
     return encoder;
+  }
+
+  #beginPass(): GPUComputePassEncoder {
+    const timing = this.#timing;
+    if (timing === undefined) return this.#open().beginComputePass();
+    timing.passes += 1;
+    return this.#open().beginComputePass(timing.passes === 1 ? { timestampWrites: timing.writes } : {});
   }
 
   /** The encoder, outside of a pass. */

@@ -4,6 +4,7 @@ import { CommandStream, type Batch } from './commands.ts';
 import { machineOf, type AcquiredDevice, type DeviceOptions, type Machine } from './device.ts';
 import { PipelineCache, type PipelineOptions } from './pipelines.ts';
 import { Readbacks } from './readbacks.ts';
+import { PassTimer } from './timer.ts';
 import { TensorStore } from './tensors.ts';
 
 /** Everything that lives and dies with one device. */
@@ -16,6 +17,7 @@ export class Engine {
   readonly tensors: TensorStore;
   readonly pipelines: PipelineCache;
   readonly readbacks: Readbacks;
+  readonly timer: PassTimer;
   /** Why nothing works any more. */
   #ended: AttentionError | undefined;
   /** Rejects when the device is lost, or the runtime disposed. */
@@ -40,6 +42,7 @@ export class Engine {
     this.tensors = new TensorStore(this.pool, runtime, before?.tensors);
     this.pipelines = new PipelineCache(device, options);
     this.readbacks = new Readbacks(device, this.commands);
+    this.timer = new PassTimer(device, this.commands, this.readbacks);
     this.#end = new Promise<never>((_, reject) => (this.#rejectEnd = reject));
     // Nobody may be waiting.
     this.#end.catch(() => undefined);
@@ -95,6 +98,7 @@ export class Engine {
   clear(): void {
     this.commands.flush();
     this.commands.clear();
+    this.timer.clear();
     this.tensors.clear();
     this.pool.clear();
     this.pipelines.clear();

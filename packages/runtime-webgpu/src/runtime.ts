@@ -220,6 +220,19 @@ export class WebGpuRuntime implements Runtime {
     for (const dispatch of dispatches) this.#engine.commands.dispatch(dispatch);
   }
 
+  /**
+   * Milliseconds that the dispatches of `body` take on the device, once they are done; null where it does not tell, or where they did not fit into one pass.
+   * @throws AttentionError `device-lost`, `disposed`
+   */
+  async timed(body: () => void): Promise<number | null> {
+    this.checkOpen();
+    const engine = this.#engine;
+    if (engine.machine.timestamps) return engine.outcome(engine.timer.time(body));
+    body();
+    await engine.finished();
+    return null;
+  }
+
   /** Bytes from one buffer to another, in order with what was enqueued. All numbers are multiples of 4. */
   copyBytes(source: GPUBuffer, target: GPUBuffer, targetOffset: number, bytes: number, sourceOffset = 0): void {
     this.checkOpen();
