@@ -57,7 +57,7 @@ describe('a device that is lost in mid-call', () => {
     const kernel = await backend.prepare(request);
     const expected = await resultOf(kernel);
     const long = [1, 8, 700, 16] as const;
-    for (const delay of [0, 1, 5, 20]) {
+    for (const delay of [0, 5]) {
       const running = codeOf(kernel.run({ query: waves(long, 0.7), key: waves(long, 0.9), value: waves(long, 1.1) }));
       await new Promise((resolve) => setTimeout(resolve, delay));
       backend.runtime.device.destroy();
