@@ -7,7 +7,7 @@ import { launchChromium } from '../../../tooling/checks/src/chromium.ts';
 import { accessible } from './accessible.ts';
 import { badInput } from './bad-input.ts';
 import { numbers } from './numbers.ts';
-import { serveSite } from './site-server.ts';
+import { serveSite } from '../../../tooling/checks/src/site-server.ts';
 import { speed } from './speed.ts';
 import type { Setting } from './setting.ts';
 

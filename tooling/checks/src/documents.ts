@@ -1,15 +1,15 @@
-import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { laws } from '@heed/conformance';
 import { errorCodes } from '@heed/core';
+import { codeBlocks, runBlock } from './code-blocks.ts';
 import { conclude, type Finding } from './counts.ts';
 import { conformanceReports, generatedDocuments } from './generated.ts';
 import { staleDocuments } from './stale-documents.ts';
 import { root } from './workspace.ts';
 
 /**
- * Whether the documents are true today: the README's first example runs and prints what its comments say, every link leads somewhere, every error code
+ * Whether the documents are true today: the README's first example and every program of guide and recipes run and print what their comments say, every link leads somewhere, every error code
  * has its heading and every heading its code, so has every law, every decision is listed, and the generated tables are what the code and the reports say.
  */
 const folder = join(import.meta.dirname, '..');
@@ -19,21 +19,17 @@ const documents = [
 ];
 const read = (path: string): string => readFileSync(join(root, path), 'utf8');
 
-/** The first block of TypeScript of the README, as a program; `// …` after a console.log is what it must print. */
-function exampleProblems(): readonly string[] {
-  const [, code] = /```ts\n([^]*?)```/.exec(read('README.md')) ?? [];
-  if (code === undefined) return ['the README has no example'];
-  const expected = [...code.matchAll(/console\.log\(.*\); \/\/ (.*)$/gm)].map(([, text]) => text);
-  // Below this folder, so that @heed/* is found.
-  const place = mkdtempSync(join(folder, '.example-'));
-  try {
-    writeFileSync(join(place, 'example.ts'), code);
-    const { status, stdout, stderr } = spawnSync(process.execPath, ['--conditions=@heed/source', join(place, 'example.ts')], { encoding: 'utf8' });
-    if (status !== 0) return [`the first example failed:\n${stderr}`];
-    return stdout.trim() === expected.join('\n') ? [] : [`the first example printed:\n${stdout}and says:\n${expected.join('\n')}`];
-  } finally {
-    rmSync(place, { recursive: true, force: true });
-  }
+/** Documents whose every block of TypeScript is a program of its own, which prints what its comments say. */
+const programs = documents.filter((document) => document.startsWith('docs/guide/') || document.startsWith('docs/recipes/'));
+/** The first block of the README is one too; the rest are parts. */
+const readme = codeBlocks('README.md').slice(0, 1);
+
+async function codeFindings(): Promise<readonly Finding[]> {
+  const alone = [...readme, ...programs.flatMap(codeBlocks)].map((block, index) => ({ block, index })).filter(({ block }) => block.file === null);
+  const findings: Finding[] = [];
+  // Two at a time: each is a process.
+  for (let first = 0; first < alone.length; first += 2) findings.push(...(await Promise.all(alone.slice(first, first + 2).map(({ block, index }) => runBlock(block, index, folder)))));
+  return findings;
 }
 
 function linkProblems(): readonly string[] {
@@ -64,7 +60,7 @@ function decisionProblems(): readonly string[] {
 
 const { problems: tableProblems, notes } = staleDocuments(await generatedDocuments(), (process.env.CI ?? '') !== '');
 const findings: readonly Finding[] = [
-  { check: 'the first example', problems: exampleProblems() },
+  ...(await codeFindings()),
   { check: 'links', problems: linkProblems() },
   { check: 'error codes', problems: errorProblems() },
   { check: 'laws', problems: lawProblems() },
