@@ -4,6 +4,7 @@ import { AttentionError } from '@heed/core';
 import { type BenchDtype, benchDtypes } from './dtypes.ts';
 import { linearWorkloads } from './linear/workloads.ts';
 import { models } from './models.ts';
+import { sparseWorkloads } from './sparse/workloads.ts';
 import { suites, suiteWorkloads } from './workloads.ts';
 
 /** What the command line asks for. */
@@ -109,7 +110,8 @@ export function parseArguments(argv: readonly string[]): Arguments {
 
 /** Calls that a suite has. */
 function callsOf(suite: string): number {
-  return suite === 'linear' ? linearWorkloads.length : suiteWorkloads(suite, 1, 'f32').length;
+  if (suite === 'linear') return linearWorkloads.length;
+  return suite === 'sparse' ? sparseWorkloads.length + 1 : suiteWorkloads(suite, 1, 'f32').length;
 }
 
 const text = { type: 'string' } as const;

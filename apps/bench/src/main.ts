@@ -12,6 +12,7 @@ import { plannedWork } from './plan.ts';
 import { createProgress } from './progress.ts';
 import type { Report } from './results.ts';
 import { runPlan } from './run.ts';
+import { runSparseSuite } from './sparse/suite.ts';
 import { renderTable } from './table.ts';
 
 async function writeReport(report: Report, json: string | null): Promise<readonly string[]> {
@@ -35,6 +36,7 @@ async function main(argv: readonly string[]): Promise<number> {
     return 0;
   }
   if (asked.suite === 'linear') return runLinearSuite(asked);
+  if (asked.suite === 'sparse') return runSparseSuite(asked);
   const work = await plannedWork(asked);
   const competitors = await startCompetitors(asked);
   const progress = createProgress(process.stderr);

@@ -156,7 +156,7 @@ const webgpuSuite: readonly Row[] = [
 const namedSuites: ReadonlyMap<string, readonly Row[]> = new Map([['cpu', cpuSuite], ['webgpu', webgpuSuite]]);
 
 /** What `--suite` takes. `model` is the model that was asked for; the others are fixed lists. */
-export const suites: readonly string[] = ['model', ...namedSuites.keys(), 'linear'];
+export const suites: readonly string[] = ['model', ...namedSuites.keys(), 'linear', 'sparse'];
 
 /** The calls of a fixed suite. */
 export function suiteWorkloads(suite: string, batch: number, dtype: BenchDtype): readonly Workload[] {
