@@ -54,10 +54,10 @@ const inputNames: Names<FastWeightInputs> = {
 };
 
 /**
- * Checks a call and resolves its defaults. Values are checked where the tensor is an array of the host: log decays, and counts in the state.
+ * Checks a call and resolves its defaults. Values are checked where the tensor is an array of the host: log decays, strengths of removal, and counts in the state.
  *
  * @param runtime whose tensors are welcome beside those of the host; undefined: any one's
- * @throws AttentionError `invalid-tensor`, `invalid-dtype`, `invalid-shape`, `invalid-argument` (missing or unused inputs, log decay above 0), `invalid-lengths`, `invalid-positions`,
+ * @throws AttentionError `invalid-tensor`, `invalid-dtype`, `invalid-shape`, `invalid-argument` (missing or unused inputs, log decay above 0, strengths of removal outside their range), `invalid-lengths`, `invalid-positions`,
  * `missing-table`, `unknown-table`, `invalid-table`, `unknown-uniform`, `invalid-uniform`, `invalid-state`, `foreign-tensor`
  */
 export function bindFastWeights(request: FastWeightRequest, inputs: FastWeightInputs, runtime?: Runtime): BoundFastWeights {
@@ -131,7 +131,9 @@ function bindRuleInputs(request: FastWeightRequest, inputs: FastWeightInputs, ex
     const tensor = checkTensor(name, given, runtime);
     if (!floats.includes(tensor.dtype)) throw new AttentionError('invalid-dtype', `${name} is ${tensor.dtype}.`, `Expected one of ${floats.join(', ')}.`);
     checkAxes(name, tensor, axesOf(name, request, extents));
-    if (name === 'logDecay' && isOnHost(tensor)) checkLogDecay(tensor);
+    if (!isOnHost(tensor)) continue;
+    if (name === 'logDecay') checkLogDecay(tensor);
+    else checkRange(name, tensor, rangeOf(name, request));
   }
 }
 
@@ -170,6 +172,21 @@ function isOnHost(tensor: Tensor): tensor is HostTensor {
 function checkLogDecay(tensor: HostTensor): void {
   const wrong = toFloat64(tensor).find((value) => !(value <= 0));
   if (wrong !== undefined) throw new AttentionError('invalid-argument', `logDecay holds ${wrong}.`, 'Expected natural logarithms of decays from 0 to 1: numbers of 0 or less, −∞ to forget everything.');
+}
+
+/** Numbers that a rule is stable for: removing more than twice what is there, or less than nothing, makes the state grow without end. Null: any. */
+function rangeOf(name: FastWeightInputName, { variant: { rule } }: FastWeightRequest): readonly [least: number, most: number] | null {
+  if (rule.kind !== 'recurrent') return null;
+  const isRemoved = rule.steps.some((step) => step.step === 'remove' && step.strength === name);
+  if (name === 'writeStrength' && isRemoved) return [0, 2];
+  return name === 'removalWeight' && isRemoved ? [0, 1] : null;
+}
+
+function checkRange(name: FastWeightInputName, tensor: HostTensor, range: readonly [number, number] | null): void {
+  if (range === null) return;
+  const [least, most] = range;
+  const wrong = toFloat64(tensor).find((value) => !(value >= least && value <= most));
+  if (wrong !== undefined) throw new AttentionError('invalid-argument', `${name} holds ${wrong}.`, `Expected numbers from ${least} to ${most}: beyond them the state grows without end.`);
 }
 
 function bindSequences(inputs: FastWeightInputs, batch: number, length: number): readonly BoundFastWeightSequence[] {

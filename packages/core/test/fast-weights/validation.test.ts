@@ -61,6 +61,8 @@ const bad: readonly (readonly [string, FastWeightRequest, unknown, ErrorCode])[]
   ['an input that the rule does not read', additive, { ...rows, writeStrength: step }, 'invalid-argument'],
   ['a write strength for each channel', delta, { ...rows, writeStrength: zeros([1, 2, 3, 4]) }, 'invalid-shape'],
   ['a write strength that would repeat', delta, { ...rows, writeStrength: zeros([1, 1, 3]) }, 'invalid-shape'],
+  ['a write strength below 0', delta, { ...rows, writeStrength: tensor(new Float32Array(6).fill(-0.1), [1, 2, 3]) }, 'invalid-argument'],
+  ['a write strength above 2', delta, { ...rows, writeStrength: tensor(new Float32Array(6).fill(2.1), [1, 2, 3]) }, 'invalid-argument'],
   ['an integer write strength', delta, { ...rows, writeStrength: zeros([1, 2, 3], 'i32') }, 'invalid-dtype'],
   ['a log decay above 0', byStep, { ...rows, logDecay: tensor(Float32Array.of(1e-6), [1, 1, 1]) }, 'invalid-argument'],
   ['a log decay that is no number', byStep, { ...rows, logDecay: tensor(Float32Array.of(Number.NaN), [1, 1, 1]) }, 'invalid-argument'],
