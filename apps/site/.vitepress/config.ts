@@ -1,12 +1,12 @@
 import { createRequire } from 'node:module';
 import { dirname } from 'node:path';
-import { defineConfig } from 'vitepress';
+import { defineConfig, type DefaultTheme, type UserConfig } from 'vitepress';
 
 /** Pages lie outside of this package, where Vue is not found by its name. */
 const ofVitepress = createRequire(createRequire(import.meta.url).resolve('vitepress'));
 const vue = dirname(ofVitepress.resolve('vue/package.json'));
 
-export default defineConfig({
+const config: UserConfig<DefaultTheme.Config> = defineConfig({
   title: 'heed',
   description: 'Attention for TypeScript: one description of a variant, many backends, one suite that decides what is right.',
   srcDir: '../../docs',
@@ -66,3 +66,5 @@ export default defineConfig({
     ],
   },
 });
+
+export default config;
