@@ -28,7 +28,7 @@ function readFastWeights(request: FastWeightRequest, limits: Limits): ReturnType
   const refusals = commonRefusals(fastWeightDTypes(request), { dim: request.dim, valueDim: request.valueDim, 'the width after transforms': widthOf(request) }, limits);
   if (request.gradients !== undefined && request.gradients.length > 0 && !limits.gradients) refusals.push({ stage: 'gradients', reason: 'this runtime computes no gradients', remedy: 'Use the backend on runtime-wasm.' });
   if (rule.kind !== 'recurrent') {
-    refusals.push({ stage: 'rule', reason: `the rule '${rule.name}' is not linear in its state`, remedy: 'Use trainFastWeights of this package, which computes rules that train while the sequence passes, or the reference.' });
+    refusals.push({ stage: 'rule', reason: `the rule '${rule.name}' is not linear in its state`, remedy: 'Prepare it with a backend of this package, which computes rules that train while the sequence passes on a plan of their own, or use the reference.' });
     return { plan: null, refusals };
   }
   return refusals.length > 0 ? { plan: null, refusals } : { plan: fastWeightPlan(request, rule), refusals: [] };

@@ -117,17 +117,30 @@ async function linearContender(runtime: WasmRuntime, { variant, dim, length }: L
     for (const one of [outputs.output, ...Object.values(state ?? {})]) runtime.release(one);
     state = outputs.state;
   };
-  const before = runtime.memory().bytes;
-  const first = await kernel.run(inputs);
-  const kept = [first.output, ...Object.values(first.state)];
-  const peakBytes = Math.max(0, runtime.memory().peakBytes - Math.max(before, 0) - kept.reduce((sum, one) => sum + 4 * one.shape.reduce((product, size) => product * size, 1), 0));
-  for (const one of kept) runtime.release(one);
+  const peakBytes = await peakBytesOf({ variant, dim }, host, runtime.threads);
   const close = async (): Promise<void> => {
     await backend.dispose();
     for (const one of [...Object.values(inputs), ...Object.values(state ?? {})] as Tensor[]) runtime.release(one);
     await runtime.idle();
   };
   return { name: 'heed:linear', verdict, run, peakBytes, close };
+}
+
+/** Bytes that one call holds beside its inputs and outputs, on a runtime of its own, whose peak is this call's. */
+async function peakBytesOf({ variant, dim }: Pick<LinearWorkload, 'variant' | 'dim'>, host: HostInputs, threads: number): Promise<number> {
+  const runtime = await createWasmRuntime({ threads });
+  try {
+    const backend = await createLinearBackend({ runtime });
+    const kernel = await backend.prepare({ variant, dim, valueDim: dim });
+    const inputs = uploaded(runtime, host);
+    await runtime.idle();
+    const before = runtime.memory().bytes;
+    const { output, state } = await kernel.run(inputs);
+    const outputs = [output, ...Object.values(state)].reduce((sum, one) => sum + 4 * one.shape.reduce((product, size) => product * size, 1), 0);
+    return Math.max(0, runtime.memory().peakBytes - before - outputs);
+  } finally {
+    await runtime.dispose();
+  }
 }
 
 /** Causal softmax attention of the same shape: what these rules stand in for. */

@@ -53,7 +53,7 @@ export function usefulFlops({ variant, heads, length, dim }: LinearWorkload): nu
   return heads * length * (removes ? 6 * dim * dim + 2 * within : 4 * dim * dim + within);
 }
 
-/** Bytes that must move: inputs and output once; of a single token its state, counted once. */
+/** Bytes that must move: inputs and output once; of a single token its state, which is read once and written once, each counted. */
 export function leastBytes({ heads, length, dim, phase }: LinearWorkload): number {
-  return phase === 'recurrent' ? 4 * heads * dim * dim : 4 * heads * length * 4 * dim;
+  return phase === 'recurrent' ? 2 * 4 * heads * dim * dim : 4 * heads * length * 4 * dim;
 }
