@@ -67,7 +67,7 @@ async function run({ request, inputs }: Pick<Call, 'request'> & { readonly input
 }
 
 function part({ tables, ...inputs }: FastWeightInputs, from: number, to: number): FastWeightInputs {
-  return { ...tokensOf(inputs as FastWeightInputs, from, to), ...(tables === undefined ? {} : { tables }) };
+  return { ...tokensOf(inputs, from, to), ...(tables === undefined ? {} : { tables }) };
 }
 
 describe.each(Object.entries(rules))('%s', (_, variant) => {

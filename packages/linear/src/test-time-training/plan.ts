@@ -158,7 +158,7 @@ export function trainingPlan(request: FastWeightRequest, rule: GradientRule): Tr
     rateDivisor: width,
     epsilon: rule.norm?.epsilon ?? null,
     tables: [
-      ...(gain === null || shift === null ? [] : [{ source: row('normGain', true), matrix: gain }, { source: row('normShift', true), matrix: shift }]),
+      ...(gain === null ? [] : [{ source: row('normGain', true), matrix: gain }, { source: row('normShift', true), matrix: shift }]),
       ...(tokenRate === null ? [] : [{ source: row(tokenRate.table, false), matrix: tokenRate.matrix }]),
     ],
     state: layers.flatMap((layer) => statePartsOf(rule, layer)),

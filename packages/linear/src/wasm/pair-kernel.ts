@@ -3,6 +3,7 @@ import { AttentionError, isHostTensor } from '@heed/core';
 import { createBinder, HostValues, mergeClassOf, type Binder, type BoundCall, type BoundSequence } from '@heed/core/compute';
 import { CallMemory, type Submission, type WasmRuntime } from '@heed/runtime-wasm';
 import { describePlan } from '../assess.ts';
+import { keysOfRows, refuseInputs } from '../pairs.ts';
 import type { LinearReading } from '../recognise.ts';
 import type { LinearCall, LinearSequence, StateAddresses } from './call.ts';
 import type { Loaded } from './loaded.ts';
@@ -132,18 +133,6 @@ export class PairKernel implements AttentionKernel {
   }
 }
 
-/** What a sum over keys cannot take. */
-function refuseInputs({ inputs, blocks, edges, keysTransformed }: BoundCall): void {
-  const refuse = (what: string): never => {
-    throw new AttentionError('unsupported', `masking: a sum over keys takes no ${what}.`, 'Leave them out, or use a dense backend.');
-  };
-  if (blocks !== null) refuse('blocks');
-  if (edges !== null) refuse('edge lists');
-  if (keysTransformed) refuse('transformed keys');
-  if (inputs.pages !== undefined) refuse('pages');
-  if (inputs.queryPositions !== undefined || inputs.keyPositions !== undefined) refuse('explicit positions');
-}
-
 function linearCall(call: BoundCall, reading: LinearReading): LinearCall {
   const values = new HostValues(call);
   const { query, key, value } = call.inputs;
@@ -161,10 +150,10 @@ function linearCall(call: BoundCall, reading: LinearReading): LinearCall {
   };
 }
 
-function linearSequence(sequence: BoundSequence, { causal, counts }: LinearReading, values: HostValues): Omit<LinearSequence, 'index'> {
+function linearSequence(sequence: BoundSequence, reading: LinearReading, values: HostValues): Omit<LinearSequence, 'index'> {
   const { tensorBatch, queryStart, queryRows, queryLength, keyStart, queryOffset, keyOffset } = sequence;
-  const keyLength = counts === null ? sequence.keyLength : Math.max(0, Math.min(sequence.keyLength, values.element(counts, [sequence.batch])));
-  const shift = causal ? queryOffset - keyOffset : 0;
+  const { keyLength, shift } = keysOfRows(sequence, reading, values);
+  const { causal } = reading;
   return {
     tensorBatch,
     queryStart,

@@ -3,10 +3,12 @@ import { AttentionError, contractVersion } from '@heed/core';
 import { checkFastWeightRequest, checkRequest, unsupported } from '@heed/core/compute';
 import { createWebGpuRuntime, type WebGpuRuntime, type WebGpuRuntimeOptions } from '@heed/runtime-webgpu';
 import { assessLinear, isFastWeights, readRequest, type Limits } from '../assess.ts';
+import { recognise } from '../recognise.ts';
 import { planOfTraining } from '../test-time-training/plan-of.ts';
 import { trainingComputation } from '../test-time-training/webgpu/computation.ts';
 import type { Computation } from './computation.ts';
 import { GpuFastWeightKernel } from './kernel.ts';
+import { GpuPairKernel } from './pair-kernel.ts';
 import { recurrentComputation } from './recurrent-computation.ts';
 
 export interface LinearBackendOptions extends WebGpuRuntimeOptions {
@@ -16,7 +18,7 @@ export interface LinearBackendOptions extends WebGpuRuntimeOptions {
 
 /** What this backend can do; `assess` refuses the rest. */
 export const capabilities: Capabilities = Object.freeze({
-  variants: ['fastWeights'],
+  variants: ['attention', 'fastWeights'],
   dtypes: ['f32', 'f16', 'bf16'],
   logSumExp: false,
   partial: false,
@@ -56,7 +58,7 @@ export class LinearBackend implements Backend {
   readonly capabilities: Capabilities = capabilities;
   readonly runtime: WebGpuRuntime;
   readonly #ownsRuntime: boolean;
-  readonly #kernels = new Set<FastWeightKernel>();
+  readonly #kernels = new Set<AttentionKernel | FastWeightKernel>();
   #disposed = false;
 
   /** @internal use {@link createLinearBackend} */
@@ -66,22 +68,27 @@ export class LinearBackend implements Backend {
   }
 
   assess(request: Request, shape?: CallShape): Assessment {
-    const assessment = assessLinear(request, limits, rate, shape);
-    if (isFastWeights(request)) return assessment;
-    const refusals = assessment.supported ? [] : assessment.refusals;
-    return { supported: false, refusals: [{ stage: 'rule', reason: 'this backend computes fast weights', remedy: 'Say linear attention as fastWeights({ rule: additiveRule(), … }), or use a dense backend.' }, ...refusals] };
+    return assessLinear(request, limits, rate, shape);
   }
 
   async prepare(request: AttentionRequest): Promise<AttentionKernel>;
   async prepare(request: FastWeightRequest): Promise<FastWeightKernel>;
   async prepare(request: Request): Promise<AttentionKernel | FastWeightKernel> {
     if (this.#disposed) throw new AttentionError('disposed', 'The linear backend is disposed.', 'Create another.');
-    if (isFastWeights(request)) checkFastWeightRequest(request);
-    else checkRequest(request);
+    if (!isFastWeightRequest(request)) {
+      checkRequest(request);
+      const { reading } = recognise(request);
+      const { plan, refusals } = readRequest(request, limits);
+      if (plan === null || reading === null) throw unsupported(refusals);
+      return this.#keep(new GpuPairKernel(this.runtime, request, reading, plan, (gone) => this.#kernels.delete(gone)));
+    }
+    checkFastWeightRequest(request);
     const assessment = this.assess(request);
     if (!assessment.supported) throw unsupported(assessment.refusals);
-    if (!isFastWeights(request)) throw new RangeError('pairwise variants are refused');
-    const kernel = new GpuFastWeightKernel(this.runtime, request, this.#computation(request), (gone) => this.#kernels.delete(gone));
+    return this.#keep(new GpuFastWeightKernel(this.runtime, request, this.#computation(request), (gone) => this.#kernels.delete(gone)));
+  }
+
+  async #keep<Kernel extends GpuPairKernel | GpuFastWeightKernel>(kernel: Kernel): Promise<Kernel> {
     await kernel.compile();
     this.#kernels.add(kernel);
     return kernel;
@@ -100,4 +107,10 @@ export class LinearBackend implements Backend {
     await Promise.all([...this.#kernels].map(async (kernel) => kernel.dispose()));
     if (this.#ownsRuntime) await this.runtime.dispose();
   }
+}
+
+/** Anything else is checked as a request for attention. */
+function isFastWeightRequest(request: unknown): request is FastWeightRequest {
+  const variant: unknown = typeof request === 'object' && request !== null ? Reflect.get(request, 'variant') : undefined;
+  return typeof variant === 'object' && variant !== null && isFastWeights({ variant } as Request);
 }

@@ -1,17 +1,17 @@
 import type { FastWeightRequest } from '@heed/core';
-import type { ProgramSource, WebGpuRuntime } from '@heed/runtime-webgpu';
+import type { WebGpuRuntime } from '@heed/runtime-webgpu';
 import { describePlan } from '../assess.ts';
 import type { LinearPlan } from '../plan.ts';
 import type { Computation } from './computation.ts';
 import { gpuPlan } from './gpu-plan.ts';
-import { LinearStages, programsOf } from './stages.ts';
+import { LinearStages, programsOf, sourcesOf } from './stages.ts';
 import { fastWork } from './work.ts';
 
 /** Rules that are linear in their state. */
 export function recurrentComputation(runtime: WebGpuRuntime, request: FastWeightRequest, plan: LinearPlan): Computation {
   const programs = programsOf(gpuPlan(plan), request.variant);
   return {
-    programs: [programs.recurrent, ...Object.values<ProgramSource>({ ...programs.chunked }), programs.queryRows, programs.keyRows].filter((source) => source !== null),
+    programs: sourcesOf(programs),
     outputDtype: plan.dtypes.output,
     plan: describePlan(plan),
     start: (call, output, state) => new LinearStages(runtime, programs, fastWork(programs.plan, call), output, state),

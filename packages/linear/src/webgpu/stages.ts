@@ -29,6 +29,11 @@ export function programsOf(plan: GpuPlan, declarations: Declarations): Programs 
 /** Multiplications of one task at most: other work of the device, and a signal to stop, wait for no longer. */
 const taskProducts = 4e6;
 
+/** Every program that calls may need. */
+export function sourcesOf({ recurrent, chunked, queryRows, keyRows }: Programs): readonly ProgramSource[] {
+  return [recurrent, ...Object.values<ProgramSource>({ ...chunked }), queryRows, keyRows].filter((source) => source !== null);
+}
+
 /** Calls with fewer steps are walked token by token. */
 const leastChunked = 2 * chunkTokens;
 
@@ -57,6 +62,7 @@ export class LinearStages implements StartedCall {
       const { plan, queryRows, keyRows } = programs;
       const direct = output.dtype === 'f32' && plan.epsilon === null;
       this.#wide = direct ? runtime.bufferOf(output) : this.#pieces.buffers.acquire(4 * Math.max(1, elementCount(work.outputShape.slice(0, -1)) * plan.columns));
+      if (work.hasEmptyRows) this.#pieces.operations.run(zeros, elementCount(work.outputShape.slice(0, -1)) * plan.columns, [], [], this.#wide);
       const [query, queryStages] = this.#pieces.rows({ program: queryRows, transforms: plan.queryTransforms, given: work.query, places: work.queryRows });
       const [key, keyStages] = this.#pieces.rows({ program: keyRows, transforms: plan.keyTransforms, given: work.key, places: work.keyRows });
       const value = this.#pieces.operations.dense(work.value);
@@ -178,6 +184,8 @@ function fieldOf(lane: LaneWork, index: number, starts: Readonly<Partial<Record<
       return lane[field];
   }
 }
+
+const zeros: ElementShader = { name: 'zeros', reads: {}, result: 'f32', body: (writer) => writer.line('result[place] = 0.0f;') };
 
 const divide: ElementShader = {
   name: 'divide by the row sum',

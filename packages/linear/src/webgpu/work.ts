@@ -1,6 +1,9 @@
 import type { Declarations, FastWeightState, Tensor } from '@heed/core';
 import { contiguousStrides } from '@heed/core';
-import type { BoundFastWeights, BoundTable } from '@heed/core/compute';
+import type { BoundCall, BoundFastWeights, BoundTable } from '@heed/core/compute';
+import { HostValues } from '@heed/core/compute';
+import { keysOfRows } from '../pairs.ts';
+import type { LinearReading } from '../recognise.ts';
 import { inputsOfPlan, type GpuPlan, type RuleInput } from './gpu-plan.ts';
 
 /** A row of queries or keys: where it stands in its tensor, and what transforms read of it. */
@@ -45,6 +48,8 @@ export interface Work {
   readonly queryRows: readonly RowPlace[];
   readonly keyRows: readonly RowPlace[];
   readonly lanes: readonly LaneWork[];
+  /** Some rows of the output are read by no lane: padding, which is 0. */
+  readonly hasEmptyRows: boolean;
   readonly outputShape: readonly number[];
   /** Shapes of the state by name; what a call begins with. */
   readonly stateShapes: Readonly<Record<string, readonly number[]>>;
@@ -70,7 +75,32 @@ export function fastWork(plan: GpuPlan, call: BoundFastWeights): Work {
   return {
     query: inputs.query, key: inputs.key, value: inputs.value, inputs: Object.fromEntries(names.map((name) => [name, inputs[name]])),
     declarations: { tables: request.variant.tables, uniforms: request.variant.uniforms }, tables: call.tables, uniforms: call.uniforms,
-    heads, keyHeads: heads, queryRows: rows, keyRows: rows, lanes, outputShape: call.outputShape, stateShapes: call.stateShapes, before: inputs.state,
+    heads, keyHeads: heads, queryRows: rows, keyRows: rows, lanes, hasEmptyRows: false, outputShape: call.outputShape, stateShapes: call.stateShapes, before: inputs.state,
+  };
+}
+
+/** A call of a pairwise variant that was recognised as linear: rows read what the keys that they see have written. */
+export function pairWork(call: BoundCall, reading: LinearReading): Work {
+  const { inputs, heads, keyHeads, sequences, request, queryRows, keyRows } = call;
+  const values = new HostValues(call);
+  const places = (side: 'query' | 'key'): readonly RowPlace[] =>
+    sequences.flatMap(({ tensorBatch, batch, queryStart, queryLength, queryOffset, keyStart, keyLength, keyOffset }) => {
+      const [start, length, offset] = side === 'query' ? [queryStart, queryLength, queryOffset] : [keyStart, keyLength, keyOffset];
+      return Array.from({ length }, (_, index): RowPlace => ({ tensorBatch, row: start + index, batch, index, position: offset + index }));
+    });
+  const lanes = sequences.flatMap((sequence) => {
+    const { tensorBatch, queryStart, queryLength, keyStart } = sequence;
+    const { keyLength, shift } = keysOfRows(sequence, reading, values);
+    return Array.from({ length: heads }, (_, head): LaneWork => {
+      const keyRow = (tensorBatch * keyHeads + Math.floor((head * keyHeads) / heads)) * keyRows + keyStart;
+      const queryRow = (tensorBatch * heads + head) * queryRows + queryStart;
+      // A row that sees all keys may as well come right behind the last; one that sees none, before the first.
+      return { queryRow, outputRow: queryRow, keyRow, valueRow: keyRow, queryCount: queryLength, keyCount: keyLength, shift: reading.causal ? Math.max(-queryLength, Math.min(shift, keyLength)) : keyLength, inputs: {} };
+    });
+  });
+  return {
+    query: inputs.query, key: inputs.key, value: inputs.value, inputs: {}, declarations: request.variant, tables: call.tables, uniforms: call.uniforms, heads, keyHeads,
+    queryRows: places('query'), keyRows: places('key'), lanes, hasEmptyRows: sequences.some(({ queryLength, queryRows: rows }) => queryLength < rows), outputShape: call.outputShape, stateShapes: {}, before: undefined,
   };
 }
 

@@ -4,7 +4,7 @@ import type { BoundFastWeights, BoundFastWeightSequence } from '@heed/core/compu
 import { HostValues } from '@heed/core/compute';
 import { CallMemory, recordsOf, tableStrideWord, tableWord, turnWord, uniformWord, WordRecord, type Phase, type Placed, type Program, type WasmRuntime } from '@heed/runtime-wasm';
 import { productsOf, type TableSource } from '../plan.ts';
-import { kernelNames, scalarInputs, trainingLayouts, transformFloats, type TrainingLayouts, type TrainingSource } from './program.ts';
+import { type kernelNames, scalarInputs, trainingLayouts, transformFloats, type TrainingLayouts, type TrainingSource } from './program.ts';
 
 /** A value head of one sequence. */
 interface LaneOfCall {
