@@ -11,6 +11,7 @@ import { formatMilliseconds, formatRatio, formatShare, threeDigits } from '../fo
 import { measure, type Contender, type Timing, type Verdict } from '../measure.ts';
 import type { BenchRecord } from '../results.ts';
 import { linearInputs, type HostInputs } from './inputs.ts';
+import { onnxLinearAttention } from './onnxruntime.ts';
 import { plainRecurrence } from './plain-recurrence.ts';
 import { leastBytes, linearWorkloads, usefulFlops, type LinearWorkload } from './workloads.ts';
 
@@ -52,14 +53,18 @@ type AllCores = Awaited<ReturnType<typeof measureLimits>>['allCores'];
 
 async function runWorkload(runtime: WasmRuntime, workload: LinearWorkload, limit: AllCores, budget: number): Promise<readonly BenchRecord[]> {
   const inputs = linearInputs(workload);
-  const verdict = await check(runtime, workload, inputs);
+  const want = await expected(workload, inputs);
+  const verdict = verdictOf(workload, await outputsOf(runtime, workload, inputs), want);
   if (!verdict.passed) {
     console.log(`${workload.id}: not timed, its error is ${threeDigits(verdict.worstShare)} times the tolerance`);
     return [];
   }
-  const [ours, dense] = [await linearContender(runtime, workload, inputs, verdict), workload.phase === 'prefill' && workload.length <= 16_384 ? await denseContender(runtime, workload, inputs, verdict) : null];
+  const isCompared = workload.phase === 'prefill' && workload.length === 16_384;
+  const ours = await linearContender(runtime, workload, inputs, verdict);
+  const dense = isCompared ? await denseContender(runtime, workload, inputs, verdict) : null;
+  const onnx = isCompared ? await onnxContender(workload, inputs, runtime.threads, want) : null;
   try {
-    const contenders = [ours, ...(dense === null ? [] : [dense])];
+    const contenders = [ours, ...[dense, onnx].filter((one) => one !== null)];
     const measured = await measure(contenders, { budget: budget / contenders.length });
     const plain = workload.plain ? plainTiming(workload, inputs) : null;
     const peers = [...measured.slice(1).map((one) => ('timing' in one ? { name: one.name, timing: one.timing } : null)), ...(plain === null ? [] : [{ name: 'plain recurrence', timing: plain }])].filter((one) => one !== null);
@@ -69,20 +74,27 @@ async function runWorkload(runtime: WasmRuntime, workload: LinearWorkload, limit
   } finally {
     await ours.close();
     await dense?.close();
+    await onnx?.close();
   }
 }
 
-/** The kernel's outputs of the first tokens, against the reference. */
-async function check(runtime: WasmRuntime, workload: LinearWorkload, inputs: HostInputs): Promise<Verdict> {
-  const { variant, dim, heads, length } = workload;
-  const tokens = Math.min(length, checkedTokens);
+/** All outputs of one call, [heads, length, dim]. */
+async function outputsOf(runtime: WasmRuntime, { variant, dim }: LinearWorkload, inputs: HostInputs): Promise<Float64Array> {
   const backend = await createLinearBackend({ runtime });
   const kernel = await backend.prepare({ variant, dim, valueDim: dim });
   const got = toFloat64(hostTensor((await kernel.run(inputs)).output));
   await backend.dispose();
-  const short = linearFirst(inputs, tokens);
+  return got;
+}
+
+/** What the float64 reference says of the first tokens. */
+async function expected({ variant, dim, length }: LinearWorkload, inputs: HostInputs): Promise<Float64Array> {
   const reference = await createReferenceBackend().prepare({ variant, dim, valueDim: dim, dtypes: { output: 'f64' } });
-  const want = toFloat64(hostTensor((await reference.run(short)).output));
+  return toFloat64(hostTensor((await reference.run(linearFirst(inputs, Math.min(length, checkedTokens)))).output));
+}
+
+function verdictOf({ dim, heads, length }: LinearWorkload, got: Float64Array, want: Float64Array): Verdict {
+  const tokens = Math.min(length, checkedTokens);
   const largest = want.reduce((most, element) => Math.max(most, Math.abs(element)), 0);
   let [maxAbsError, maxRelError, worstShare] = [0, 0, 0];
   want.forEach((element, at) => {
@@ -120,7 +132,7 @@ async function linearContender(runtime: WasmRuntime, { variant, dim, length }: L
   const peakBytes = await peakBytesOf({ variant, dim }, host, runtime.threads);
   const close = async (): Promise<void> => {
     await backend.dispose();
-    for (const one of [...Object.values(inputs), ...Object.values(state ?? {})] as Tensor[]) runtime.release(one);
+    for (const one of [inputs, state ?? {}].flatMap((held) => Object.values(held) as Tensor[])) runtime.release(one);
     await runtime.idle();
   };
   return { name: 'heed:linear', verdict, run, peakBytes, close };
@@ -159,6 +171,12 @@ async function denseContender(runtime: WasmRuntime, { dim }: LinearWorkload, { q
     await runtime.idle();
   };
   return { name: 'heed:cpu dense causal', verdict, run, peakBytes: 0, close };
+}
+
+/** ONNX Runtime's operator, where it has the rule. */
+async function onnxContender(workload: LinearWorkload, inputs: HostInputs, threads: number, want: Float64Array): Promise<Running | null> {
+  const made = await onnxLinearAttention(workload, inputs, threads);
+  return made === null ? null : { name: 'onnxruntime-node LinearAttention', verdict: verdictOf(workload, await made.output(), want), run: made.run, peakBytes: 0, close: made.close };
 }
 
 /** Once, since it takes seconds, after a short call that lets the engine optimise it. */

@@ -19,13 +19,13 @@ export interface TensorName {
 
 export type ElementType = 'float32' | 'int32' | 'bool';
 
-export type Attribute = { readonly int: number } | { readonly float: number };
+export type Attribute = { readonly int: number } | { readonly float: number } | { readonly text: string };
 
 /** TensorProto.DataType of onnx.proto. */
 const elementTypes: Readonly<Record<ElementType, number>> = { float32: 1, int32: 6, bool: 9 };
 
 /** AttributeProto.AttributeType of onnx.proto. */
-const attributeTypes = { float: 1, int: 2 } as const;
+const attributeTypes = { float: 1, int: 2, text: 3 } as const;
 
 // The first standard with an Attention operator is 23; its models have this version of the file format or a later one.
 const opset = 23;
@@ -42,7 +42,7 @@ function modelType(): protobuf.Type {
       OperatorSetIdProto: message({ domain: one('string', 1), version: one('int64', 2) }),
       GraphProto: message({ node: many('NodeProto', 1), name: one('string', 2), input: many('ValueInfoProto', 11), output: many('ValueInfoProto', 12) }),
       NodeProto: message({ input: many('string', 1), output: many('string', 2), opType: one('string', 4), attribute: many('AttributeProto', 5), domain: one('string', 7) }),
-      AttributeProto: message({ name: one('string', 1), f: one('float', 2), i: one('int64', 3), type: one('int32', 20) }),
+      AttributeProto: message({ name: one('string', 1), f: one('float', 2), i: one('int64', 3), s: one('bytes', 4), type: one('int32', 20) }),
       ValueInfoProto: message({ name: one('string', 1), type: one('TypeProto', 2) }),
       TypeProto: message({ tensorType: one('TensorTypeProto', 1) }),
       TensorTypeProto: message({ elemType: one('int32', 1) }),
@@ -66,7 +66,7 @@ export function oneOperatorModel({ operator, domain, inputs, outputs, attributes
           domain,
           input: inputs.map((input) => input?.name ?? ''),
           output: outputs.map(({ name }) => name),
-          attribute: Object.entries(attributes).map(([name, attribute]) => ('int' in attribute ? { name, i: attribute.int, type: attributeTypes.int } : { name, f: attribute.float, type: attributeTypes.float })),
+          attribute: Object.entries(attributes).map(([name, attribute]) => ({ name, ...valueOf(attribute) })),
         },
       ],
       input: inputs.filter((input) => input !== null).map(named),
@@ -74,4 +74,11 @@ export function oneOperatorModel({ operator, domain, inputs, outputs, attributes
     },
   });
   return type.encode(model).finish();
+}
+
+/** The fields of an AttributeProto that hold a value. */
+function valueOf(attribute: Attribute): object {
+  if ('int' in attribute) return { i: attribute.int, type: attributeTypes.int };
+  if ('float' in attribute) return { f: attribute.float, type: attributeTypes.float };
+  return { s: new TextEncoder().encode(attribute.text), type: attributeTypes.text };
 }
