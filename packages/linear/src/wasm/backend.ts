@@ -7,8 +7,8 @@ import { recognise } from '../recognise.ts';
 import { planOfTraining } from '../test-time-training/plan-of.ts';
 import { TrainingKernel } from '../test-time-training/wasm/kernel.ts';
 import { LinearKernel } from './kernel.ts';
-import { load, type Loaded } from './loaded.ts';
-import { wasmPlan } from './machine-plan.ts';
+import { load, type Loaded } from './calls/loaded.ts';
+import { wasmPlan } from './plan/machine-plan.ts';
 import { PairKernel } from './pair-kernel.ts';
 
 export interface LinearWasmOptions extends Pick<WasmRuntimeOptions, 'threads' | 'vectors'> {

@@ -3,10 +3,10 @@ import { AttentionError } from '@heed/core';
 import { bindFastWeights, checkOptions, type BoundFastWeights } from '@heed/core/compute';
 import { CallMemory, type Submission, type WasmRuntime } from '@heed/runtime-wasm';
 import { describePlan } from '../assess.ts';
-import { linearCall, stateAddresses } from './linear-call.ts';
+import { linearCall, stateAddresses } from './calls/linear-call.ts';
 import { backward, loadGradients, type LoadedGradients } from './gradients/backward.ts';
-import type { Loaded } from './loaded.ts';
-import type { WasmPlan } from './machine-plan.ts';
+import type { Loaded } from './calls/loaded.ts';
+import type { WasmPlan } from './plan/machine-plan.ts';
 
 /** A fast-weight request on the WebAssembly runtime: bind → write records → run phases on the pool. */
 export class LinearKernel implements FastWeightKernel {

@@ -5,8 +5,8 @@ import { CallMemory, type Submission, type WasmRuntime } from '@heed/runtime-was
 import { describePlan } from '../assess.ts';
 import { keysOfRows, refuseInputs } from '../pairs.ts';
 import type { LinearReading } from '../recognise.ts';
-import type { LinearCall, LinearSequence, StateAddresses } from './call.ts';
-import type { Loaded } from './loaded.ts';
+import type { LinearCall, LinearSequence, StateAddresses } from './calls/call.ts';
+import type { Loaded } from './calls/loaded.ts';
 
 /** A pairwise variant that was recognised as linear attention: keys go into a state, rows read it, and no pair outside a chunk is ever formed. */
 export class PairKernel implements AttentionKernel {

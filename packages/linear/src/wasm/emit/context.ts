@@ -1,9 +1,9 @@
 import type { TableDeclaration } from '@heed/core';
 import type { FunctionBuilder, FunctionReference, Local, ModuleBuilder, Surroundings, Value } from '@heed/runtime-wasm';
 import { instructions } from '@heed/runtime-wasm';
-import type { Layouts } from '../layouts.ts';
-import type { WasmPlan } from '../machine-plan.ts';
-import type { Scratch } from '../scratch.ts';
+import type { Layouts } from '../plan/layouts.ts';
+import type { WasmPlan } from '../plan/machine-plan.ts';
+import type { Scratch } from '../plan/scratch.ts';
 
 const { i32, v128 } = instructions;
 

@@ -2,11 +2,11 @@ import type { FastWeightGradientName, FastWeightState, Gradients, HostTensor, Te
 import { AttentionError, elementCount, tensor } from '@heed/core';
 import type { BoundFastWeights } from '@heed/core/compute';
 import { CallMemory, type Phase, type Program, type WasmRuntime } from '@heed/runtime-wasm';
-import { asFloat32, CallWriter, strided } from '../call.ts';
-import { layoutsOf } from '../layouts.ts';
-import { asDense, linearCall } from '../linear-call.ts';
-import type { VariantParts } from '../loaded.ts';
-import type { WasmPlan } from '../machine-plan.ts';
+import { asFloat32, CallWriter, strided } from '../calls/call.ts';
+import { layoutsOf } from '../plan/layouts.ts';
+import { asDense, linearCall } from '../calls/linear-call.ts';
+import type { VariantParts } from '../calls/loaded.ts';
+import type { WasmPlan } from '../plan/machine-plan.ts';
 import { withGradients } from './layouts.ts';
 import { emitGradientProgram } from './program.ts';
 import { checkpointTokens, gradientPlan, gradientScratchOf } from './scratch.ts';

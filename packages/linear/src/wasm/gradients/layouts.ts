@@ -1,5 +1,5 @@
 import { words } from '@heed/runtime-wasm';
-import type { Layouts } from '../layouts.ts';
+import type { Layouts } from '../plan/layouts.ts';
 
 /** What the backward pass reads beside the words of a forward call. Gradients of rows are dense, [batch, value heads, length, W]; those of numbers [batch, value heads, length]. */
 export const gradientWords = ['queryRows', 'keyRows', 'logDecayRows', 'removalKeyRows', 'removalWeightRows', 'writeStrengthRows', 'valueRows', 'checkpoints', 'chunks', 'length', 'valueHeads', 'group'] as const;

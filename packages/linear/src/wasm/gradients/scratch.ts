@@ -1,5 +1,5 @@
-import { roundUp, type WasmPlan } from '../machine-plan.ts';
-import { scratchOf, type Scratch } from '../scratch.ts';
+import { roundUp, type WasmPlan } from '../plan/machine-plan.ts';
+import { scratchOf, type Scratch } from '../plan/scratch.ts';
 
 /** Scratch of the backward pass: that of a chunk, whose `memory` holds the gradient of G, and what going back needs. */
 export interface GradientScratch extends Scratch {

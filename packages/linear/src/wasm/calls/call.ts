@@ -4,9 +4,9 @@ import type { BoundTable } from '@heed/core/compute';
 import { HostValues } from '@heed/core/compute';
 import type { CallMemory, Phase, Placed, Program, WasmRuntime, WordRecord } from '@heed/runtime-wasm';
 import { recordsOf, tableStrideWord, tableWord, turnWord, uniformWord, WordRecord as Words } from '@heed/runtime-wasm';
-import { ruleInputs, type Layouts, type RuleInput } from './layouts.ts';
-import type { WasmPlan } from './machine-plan.ts';
-import { scratchOf } from './scratch.ts';
+import { ruleInputs, type Layouts, type RuleInput } from '../plan/layouts.ts';
+import type { WasmPlan } from '../plan/machine-plan.ts';
+import { scratchOf } from '../plan/scratch.ts';
 
 /** One sequence of a call, however the request said it. */
 export interface LinearSequence {

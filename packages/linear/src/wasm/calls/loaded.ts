@@ -1,10 +1,10 @@
 import type { TableDeclaration, UniformDeclaration } from '@heed/core';
 import type { Program, WasmRuntime } from '@heed/runtime-wasm';
 import { CallWriter } from './call.ts';
-import { emitProgram } from './emit/program.ts';
-import { layoutsOf } from './layouts.ts';
-import type { WasmPlan } from './machine-plan.ts';
-import { scratchOf } from './scratch.ts';
+import { emitProgram } from '../emit/program.ts';
+import { layoutsOf } from '../plan/layouts.ts';
+import type { WasmPlan } from '../plan/machine-plan.ts';
+import { scratchOf } from '../plan/scratch.ts';
 
 /** A program with what it was made from. */
 export interface Loaded {

@@ -1,6 +1,6 @@
 import { transformedWidth } from '@heed/core';
 import type { RowTransform } from '@heed/core';
-import type { LinearPlan } from '../plan.ts';
+import type { LinearPlan } from '../../plan.ts';
 
 /** What the engine offers; the same for every plan of a backend. */
 export interface Machine {
