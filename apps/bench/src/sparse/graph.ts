@@ -12,7 +12,7 @@ const edgeCount = 1_000_000;
 const dim = 64;
 const heads = 4;
 
-export const graphId = `graph?nodes=${nodes},edges=${edgeCount},dim=${dim},heads=${heads}`;
+export const graphId: string = `graph?nodes=${nodes},edges=${edgeCount},dim=${dim},heads=${heads}`;
 
 type Rows = Readonly<Record<'query' | 'key' | 'value', HostTensor>>;
 
