@@ -1,18 +1,9 @@
 import type { Assessment, AttentionRequest, CallShape, CostEstimate, FastWeightRequest, Refusal, Request } from '@heed/core';
 import { fastWeightDTypes, requestDTypes, widthOf } from '@heed/core/compute';
+import { commonRefusals, type Limits } from './limits.ts';
 import { fastWeightPlan, pairPlan, type LinearPlan } from './plan.ts';
 import { recognise } from './recognise.ts';
 import { assessTraining } from './test-time-training/assess.ts';
-
-/** What differs between the runtimes that compute plans. */
-export interface Limits {
-  /** The widest rows, before and after their transforms. */
-  readonly maxDim: number;
-  /** Whether gradients of fast-weight requests are computed. */
-  readonly gradients: boolean;
-}
-
-const storages: readonly string[] = ['f32', 'f16', 'bf16'];
 
 /** A request read for this package: its plan, or every reason why there is none. Pure. */
 export function readRequest(request: Request, limits: Limits): { readonly plan: LinearPlan; readonly refusals: readonly [] } | { readonly plan: null; readonly refusals: readonly Refusal[] } {
@@ -42,14 +33,6 @@ function readPairs(request: AttentionRequest, limits: Limits): ReturnType<typeof
   if (observe !== undefined) refusals.push({ stage: 'observe', reason: 'there are no rows of scores to look at: a sum over keys is kept instead', remedy: 'Look at them with a dense backend, which computes the same function.' });
   if (gradients !== undefined && gradients.length > 0) refusals.push({ stage: 'gradients', reason: 'gradients are computed for the fast-weight reading alone', remedy: 'Prepare fastWeights({ rule: additiveRule(), transformQuery, transformKey, rowSum }) with the same maps.' });
   return refusals.length > 0 || read.reading === null ? { plan: null, refusals } : { plan: pairPlan(request, read.reading), refusals: [] };
-}
-
-/** Refusals of storage types and of widths. */
-export function commonRefusals(dtypes: Readonly<Record<string, string>>, dims: Readonly<Record<string, number>>, { maxDim }: Limits): Refusal[] {
-  const refusals: Refusal[] = [];
-  for (const [role, dtype] of Object.entries(dtypes)) if (!storages.includes(dtype)) refusals.push({ stage: 'dtype', reason: `${role} is ${dtype}`, remedy: `Use one of ${storages.join(', ')}.` });
-  for (const [role, dim] of Object.entries(dims)) if (dim > maxDim) refusals.push({ stage: 'dims', reason: `${role} is ${dim}`, remedy: `Use at most ${maxDim}.` });
-  return refusals;
 }
 
 /** Whether a request can be done, and how; or every reason why not. Pure. @param rate operations of one millisecond */

@@ -1,6 +1,6 @@
 import type { Assessment, CallShape, FastWeightRequest, Refusal } from '@heed/core';
 import { fastWeightDTypes, widthOf } from '@heed/core/compute';
-import { commonRefusals, type Limits } from '../assess.ts';
+import { commonRefusals, type Limits } from '../limits.ts';
 import { describeTraining } from './describe.ts';
 import { planOfTraining } from './plan-of.ts';
 import { productsOf } from './plan.ts';

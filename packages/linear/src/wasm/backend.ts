@@ -2,7 +2,8 @@ import type { Assessment, AttentionKernel, AttentionRequest, Backend, CallShape,
 import { AttentionError, contractVersion } from '@heed/core';
 import { checkFastWeightRequest, checkNames, checkRequest, unsupported, type Names } from '@heed/core/compute';
 import { createWasmRuntime, type WasmRuntime, type WasmRuntimeOptions } from '@heed/runtime-wasm';
-import { assessLinear, isFastWeights, readRequest, type Limits } from '../assess.ts';
+import { assessLinear, isFastWeights, readRequest } from '../assess.ts';
+import type { Limits } from '../limits.ts';
 import { recognise } from '../recognise.ts';
 import { planOfTraining } from '../test-time-training/plan-of.ts';
 import { TrainingKernel } from '../test-time-training/wasm/kernel.ts';

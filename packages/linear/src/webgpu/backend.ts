@@ -2,7 +2,8 @@ import type { Assessment, AttentionKernel, AttentionRequest, Backend, CallShape,
 import { AttentionError, contractVersion } from '@heed/core';
 import { checkFastWeightRequest, checkRequest, unsupported } from '@heed/core/compute';
 import { createWebGpuRuntime, type WebGpuRuntime, type WebGpuRuntimeOptions } from '@heed/runtime-webgpu';
-import { assessLinear, isFastWeights, readRequest, type Limits } from '../assess.ts';
+import { assessLinear, isFastWeights, readRequest } from '../assess.ts';
+import type { Limits } from '../limits.ts';
 import { recognise } from '../recognise.ts';
 import { planOfTraining } from '../test-time-training/plan-of.ts';
 import { trainingComputation } from '../test-time-training/webgpu/computation.ts';
