@@ -1,21 +1,19 @@
-import { createRequire } from 'node:module';
-import { dirname } from 'node:path';
+import { join } from 'node:path';
 import { defineConfig, type DefaultTheme, type UserConfig } from 'vitepress';
+import { collectPages } from '../src/collect-pages.ts';
 
-/** Pages lie outside of this package, where Vue is not found by its name. */
-const ofVitepress = createRequire(createRequire(import.meta.url).resolve('vitepress'));
-const vue = dirname(ofVitepress.resolve('vue/package.json'));
+const folder = join(import.meta.dirname, '..');
+const pages = collectPages(join(folder, '../..'), join(folder, '.pages'));
 
 const config: UserConfig<DefaultTheme.Config> = defineConfig({
   title: 'heed',
   description: 'Attention for TypeScript: one description of a variant, many backends, one suite that decides what is right.',
-  srcDir: '../../docs',
+  srcDir: '.pages',
   outDir: './dist',
   cleanUrls: true,
   // Documents link to sources and to files of the repository too, which are no pages.
   ignoreDeadLinks: [/\.\.\//, /\/index$/],
   rewrites: { 'recipes/README.md': 'recipes/index.md', 'decisions/README.md': 'decisions/index.md' },
-  vite: { resolve: { alias: [{ find: /^vue$/, replacement: `${vue}/dist/vue.runtime.esm-bundler.js` }, { find: /^vue\/server-renderer$/, replacement: `${vue}/server-renderer/index.mjs` }] } },
   themeConfig: {
     search: { provider: 'local' },
     outline: [2, 3],
@@ -63,6 +61,7 @@ const config: UserConfig<DefaultTheme.Config> = defineConfig({
           { text: 'Decisions', link: '/decisions/' },
         ],
       },
+      { text: 'Exports', collapsed: true, items: pages.map(({ name, title }) => ({ text: title, link: `/api/${name}` })) },
     ],
   },
 });
