@@ -8,4 +8,5 @@ export const peerSources: readonly CompetitorSource[] = [
   { name: 'onnxruntime-web', role: 'peer', start: async (options) => (await import('./onnxruntime-web.ts')).onnxruntimeWeb(options) },
   { name: 'tfjs', role: 'peer', start: async (options) => (await import('./tfjs.ts')).tfjs(options) },
   { name: 'jax-js', role: 'peer', start: async () => (await import('./jax-js.ts')).jaxJs() },
+  { name: 'webgpu-three-pass', role: 'peer', start: async () => (await import('./webgpu-three-pass.ts')).webgpuThreePass() },
 ];
