@@ -25,7 +25,7 @@ export const capabilities: Capabilities = Object.freeze({
 } as const);
 
 /** Whether a request can be done, and how; or every reason why not. Pure. */
-export function assess(request: Request, machine: GraphMachine, shape?: CallShape): Assessment {
+export function assess(request: Request, machine: GraphMachine, shape?: CallShape, known?: KnownCall): Assessment {
   if (request.variant.kind !== 'attention') {
     return { supported: false, refusals: [{ stage: 'rule', reason: 'fast weights are not rows of weights', remedy: 'Use a backend of fast weights.' }] };
   }
@@ -33,13 +33,20 @@ export function assess(request: Request, machine: GraphMachine, shape?: CallShap
   const refusals = refusalsOf(request, capabilities);
   if (refusals.length > 0) return { supported: false, refusals };
   const plan = planOf(request, machine);
-  return { supported: true, plan: describePlan(plan)[0] ?? plan.scoring, ...(shape === undefined ? {} : { cost: costOf(plan, shape) }) };
+  return { supported: true, plan: describePlan(plan)[0] ?? plan.scoring, ...(shape === undefined ? {} : { cost: costOf(plan, shape, known) }) };
+}
+
+/** What a call says beside its shape. */
+export interface KnownCall {
+  /** Most edges of one node. */
+  readonly busiest: number;
+  readonly threads: number;
 }
 
 /** Most threads that a guess of memory counts. */
 const guessedThreads = 64;
 
-function costOf(plan: Plan, { batch, heads, keyHeads, queryLength, keyLength, edges = queryLength * keyLength }: CallShape): CostEstimate {
+function costOf(plan: Plan, { batch, heads, keyHeads, queryLength, keyLength, edges = queryLength * keyLength }: CallShape, known?: KnownCall): CostEstimate {
   const pairs = batch * heads * edges;
   const rows = batch * heads * queryLength;
   const gathered = 4 * pairs * (plan.scoreDim + plan.valueDim);
@@ -50,8 +57,8 @@ function costOf(plan: Plan, { batch, heads, keyHeads, queryLength, keyLength, ed
   return {
     flops: 2 * pairs * (plan.scoreDim + plan.valueDim),
     bytes: gathered + 4 * rows * (plan.scoreDim + plan.valueDim) + 4 * (edges + queryLength),
-    // The busiest node has at most a row of the list.
-    peakBytes: prepared + kept + records + guessedThreads * scratchBytes(plan, Math.min(edges, keyLength), 0),
+    // Unless it is known, the busiest node may have any edge that a node can have.
+    peakBytes: prepared + kept + records + (known?.threads ?? guessedThreads) * scratchBytes(plan, known?.busiest ?? Math.min(edges, keyLength), 0),
     milliseconds: (gathered / 8e6 + rows / 8000) / 2,
   };
 }

@@ -1,8 +1,9 @@
 import type { AttentionInputs, AttentionKernel, AttentionOutputs, AttentionRequest, CallShape, EnqueueOptions, Explanation, Gradients, HostTensor, MergeClass, Partial, RunOptions, Tensor } from '@heed/core';
 import type { Binder, BoundCall, KeyInputs } from '@heed/core/compute';
-import { AttentionError, isHostTensor } from '@heed/core';
+import { AttentionError, isHostTensor, toFloat64 } from '@heed/core';
 import { createBinder, mergeClassOf, observedShapeOf, partialRequestOf } from '@heed/core/compute';
 import { CallMemory, type Program, type Submission, type WasmRuntime } from '@heed/runtime-wasm';
+import { busiestNode } from '../node-runs.ts';
 import { assess } from './assess.ts';
 import { CallWriter, type Prepared } from './call.ts';
 import { emitProgram } from './emit/program.ts';
@@ -126,7 +127,9 @@ export class GraphKernel implements AttentionKernel {
     this.#checkOpen();
     const call = 'query' in about ? this.#binder.bind(about) : null;
     const shape = call === null ? (about as CallShape) : shapeOf(call);
-    const assessment = assess(this.request, this.#machine, shape);
+    const starts = call?.edges?.starts;
+    const known = starts !== undefined && isHostTensor(starts) ? { busiest: busiestNode(toFloat64(starts)), threads: this.#runtime.threads } : undefined;
+    const assessment = assess(this.request, this.#machine, shape, known);
     return {
       backend: 'graph',
       plan: [...describePlan(this.#main.plan), ...this.#runtime.describe()],
