@@ -54,9 +54,11 @@ export async function numbers(setting: Setting): Promise<readonly Finding[]> {
 
 async function compareStages(setting: Setting, address: string): Promise<readonly string[]> {
   const state = fromHash(address);
-  const { variant } = variantOf(state);
   const heads = headsFor(tokensOf(firstText));
-  const want = await new Caller().run(createReferenceBackend(), variant, heads, state.uniforms);
+  const [queryLength = 0, queryDim = 0] = heads.query.shape.slice(2);
+  const described = variantOf(state, { queryLength, queryDim });
+  const { variant } = described;
+  const want = await new Caller().run(createReferenceBackend(), described, heads, state.uniforms);
   const { page, complaints } = await openPage(setting, `${setting.address}#${address}`);
   try {
     await settled(page);

@@ -47,7 +47,6 @@ export function App(): ReactElement {
   const [file, setFile] = useState<{ readonly name: string; readonly heads: HeadTables } | null>(null);
   const [fileProblem, setFileProblem] = useState<string | null>(null);
   const formula = JSON.stringify([state.scoring, state.modifiers, state.masking, state.normalization, state.aggregation, state.typedScore, state.typedMask]);
-  const built = useMemo(() => variantOf(state), [formula]);
   const tokens = useMemo(() => tokensOf(state.text).slice(0, maxTokens), [state.text]);
   const source = useMemo((): { readonly heads: HeadTables | null; readonly problems: readonly Problem[] } => {
     if (file !== null) return { heads: file.heads, problems: [] };
@@ -57,8 +56,10 @@ export function App(): ReactElement {
     }
     return tokens.length === 0 ? { heads: null, problems: [{ place: 'text', message: 'There is no text: type a word or two.' }] } : { heads: headsFor(tokens), problems: [] };
   }, [file, state.tables, tokens]);
+  const [queryLength = 1, queryDim = 16] = source.heads?.query.shape.slice(2) ?? [];
+  const built = useMemo(() => variantOf(state, { queryDim, queryLength }), [formula, queryDim, queryLength]);
   const uniforms = useMemo(() => uniformsOf(built.variant, state.uniforms), [built, state.uniforms]);
-  const { result, heads, problem } = useResult(state.backend, built.variant, source.heads, uniforms);
+  const { result, heads, problem } = useResult(state.backend, built, source.heads, uniforms);
   const problems: readonly Problem[] = [...built.problems, ...source.problems, ...(problem === null ? [] : [{ place: 'backend' as const, message: problem }]), ...(fileProblem === null ? [] : [{ place: 'text' as const, message: fileProblem }])];
   const open = async (given: File | null): Promise<void> => {
     setFileProblem(null);
@@ -86,13 +87,13 @@ export function App(): ReactElement {
         <p>Attention that you can look at. Everything here is computed in this page, by the backend you pick.</p>
       </header>
       <nav aria-label="Views">{views.map((view) => <button key={view} type="button" aria-current={view === state.view ? 'page' : undefined} onClick={() => change({ view })}>{titles[view][0]}</button>)}</nav>
-      <aside aria-label="The variant"><Controls state={state} variant={built.variant} queryDim={source.heads?.query.shape[3] ?? 16} problems={problems} change={change} /></aside>
+      <aside aria-label="The variant"><Controls state={state} variant={built.variant} queryDim={queryDim} problems={problems} change={change} /></aside>
       <main>
         <TextInput state={state} problems={problems} dropped={file?.name ?? null} change={change} onFile={(given) => void open(given)} />
         <h2>{name} <small>{question}</small></h2>
         {result === null || heads === null ? <p className="hint" role="status">{problems.length > 0 ? 'Nothing to show yet.' : 'Computing …'}</p> : (
           <Suspense fallback={<p className="hint" role="status">Loading the view …</p>}>
-            <View {...{ state, change, variant: built.variant, uniforms, heads, result, cell, onCell }} queryLabels={labels(result.queryLength, 'q')} keyLabels={labels(result.keyLength, 'k')} />
+            <View {...{ state, change, variant: built.variant, described: built, uniforms, heads, result, cell, onCell }} queryLabels={labels(result.queryLength, 'q')} keyLabels={labels(result.keyLength, 'k')} />
           </Suspense>
         )}
       </main>

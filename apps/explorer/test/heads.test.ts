@@ -5,11 +5,12 @@ import { Caller } from '../src/model/call.ts';
 import { effectsOf, entropies, rowSums } from '../src/model/effect.ts';
 import { headsFor } from '../src/model/heads.ts';
 import { tokensOf } from '../src/model/tokens.ts';
+import { plain } from '../src/model/variant.ts';
 
 /** For each query, the key with the largest weight. */
 async function strongest(text: string, name: string): Promise<readonly number[]> {
   const heads = headsFor(tokensOf(text));
-  const result = await new Caller().run(createReferenceBackend(), attention({ normalization: softmax() }), heads, {});
+  const result = await new Caller().run(createReferenceBackend(), plain(attention({ normalization: softmax() })), heads, {});
   const head = heads.names.indexOf(name);
   return Array.from({ length: result.queryLength }, (_, query) => {
     const start = (head * result.queryLength + query) * result.keyLength;
@@ -40,10 +41,10 @@ test('variants of one structure share a kernel and keep their own parameters', a
   const caller = new Caller();
   const backend = createReferenceBackend();
   const heads = headsFor(['a', 'b']);
-  const [soft, hard] = [attention({ normalization: softmax({ temperature: 1 }) }), attention({ normalization: softmax({ temperature: 0.1 }) })];
-  const first = await caller.run(backend, soft, heads, {});
-  const second = await caller.run(backend, hard, heads, {});
-  const alone = await new Caller().run(backend, hard, heads, {});
+  const [soft, hard] = [1, 0.1].map((temperature) => plain(attention({ normalization: softmax({ temperature }) })));
+  const first = await caller.run(backend, soft!, heads, {});
+  const second = await caller.run(backend, hard!, heads, {});
+  const alone = await new Caller().run(backend, hard!, heads, {});
   expect([...second.stages.weights]).toEqual([...alone.stages.weights]);
   expect([...second.stages.weights]).not.toEqual([...first.stages.weights]);
 });

@@ -1,6 +1,7 @@
 import { drawTables, RandomSource } from '@heed/conformance';
-import { isAttentionError, type AttentionKernel, type AttentionVariant, type Backend, type HostTensor, type ObservedStage, type Tensor } from '@heed/core';
+import { isAttentionError, transformedWidth, type AttentionKernel, type AttentionVariant, type Backend, type HostTensor, type ObservedStage, type Tensor } from '@heed/core';
 import type { HeadTables } from './heads.ts';
+import type { Described } from './variant.ts';
 
 /** Numbers of a call that is over, [heads, length, …] each, dense. */
 export interface Result {
@@ -22,7 +23,7 @@ export class Caller {
   readonly #kernels = new WeakMap<Backend, Map<string, Promise<AttentionKernel>>>();
 
   /** Runs a variant over heads and looks at every stage. @throws AttentionError */
-  async run(backend: Backend, variant: AttentionVariant, { query, key, value }: Omit<HeadTables, 'names'>, uniforms: Readonly<Record<string, number>>): Promise<Result> {
+  async run(backend: Backend, { variant, tables: fill }: Described, { query, key, value }: Omit<HeadTables, 'names'>, uniforms: Readonly<Record<string, number>>): Promise<Result> {
     const [, heads = 0, queryLength = 0, queryDim = 0] = query.shape;
     const [keyLength = 0, keyDim = 0] = key.shape.slice(2);
     const valueDim = value.shape[3] ?? 0;
@@ -33,9 +34,10 @@ export class Caller {
     known.set(structure, preparing);
     preparing.catch(() => known.delete(structure));
     const kernel = await preparing;
-    const scoreDim = scoreDimOf(variant, queryDim);
+    const shape = { batch: 1, heads, keyHeads: heads, queryLength, keyLength, queryDim, keyDim, valueDim };
+    const scoreDim = variant.scoring.queryTransforms.reduce((width, transform) => transformedWidth(transform, width), queryDim);
     // Weights of a variant that has some are random, and the same every time.
-    const tables = drawTables(new RandomSource(7), variant, { batch: 1, heads, keyHeads: heads, queryLength, keyLength, queryDim, keyDim, valueDim }, { scoreDim });
+    const tables = drawTables(new RandomSource(7), variant, shape, { scoreDim, ...fill(shape) });
     const started = performance.now();
     // Variants of one structure share a kernel, whose defaults are those of the first: all values are said.
     const outputs = await kernel.run({ query, key, value, tables, uniforms: { ...defaultsOf(variant, scoreDim), ...uniforms }, queryOffset: 'start' });
@@ -48,11 +50,6 @@ export class Caller {
 /** Every uniform at its default. */
 export function defaultsOf({ uniforms }: AttentionVariant, scoreDim: number): Readonly<Record<string, number>> {
   return Object.fromEntries(Object.entries(uniforms).map(([name, { value }]) => [name, value === 'inverseSqrtDim' ? 1 / Math.sqrt(scoreDim) : value]));
-}
-
-function scoreDimOf(variant: AttentionVariant, queryDim: number): number {
-  const projection = variant.scoring.queryTransforms.findLast((transform) => transform.kind === 'projection');
-  return projection === undefined ? queryDim : projection.width;
 }
 
 async function numbersOf(source: Tensor | undefined): Promise<Float32Array> {

@@ -1,6 +1,7 @@
+import type { Shape, TableOptions } from '@heed/conformance';
 import { attention, isAttentionError, type AttentionVariant } from '@heed/core';
 import type { ExplorerState } from '../state/state.ts';
-import { aggregations, maskings, modifiers, normalizations, scorings } from './members.ts';
+import { aggregations, maskings, modifiers, normalizations, scorings, tablesOf } from './members.ts';
 import { typedMask, typedScore } from './typed-formula.ts';
 
 /** Where something is wrong, and what. */
@@ -9,10 +10,23 @@ export interface Problem {
   readonly message: string;
 }
 
-export type Built = { readonly variant: AttentionVariant; readonly problems: readonly Problem[] };
+/** A variant, and how its tables are filled for a call of some shape. */
+export interface Described {
+  readonly variant: AttentionVariant;
+  readonly tables: (shape: Shape) => TableOptions;
+}
 
-/** The variant that the state describes. What somebody typed wrongly is left out, and said. */
-export function variantOf(state: ExplorerState): Built {
+/** A variant whose tables are random, or that has none. */
+export function plain(variant: AttentionVariant): Described {
+  return { variant, tables: () => ({}) };
+}
+
+export interface Built extends Described {
+  readonly problems: readonly Problem[];
+}
+
+/** The variant that the state describes, for rows of some width and number. What somebody typed wrongly is left out, and said. */
+export function variantOf(state: ExplorerState, shape: Pick<Shape, 'queryDim' | 'queryLength'>): Built {
   const problems: Problem[] = [];
   const typed = <T>(place: 'typedScore' | 'typedMask', text: string, make: (text: string) => T): readonly T[] => {
     if (text.trim() === '') return [];
@@ -26,17 +40,19 @@ export function variantOf(state: ExplorerState): Built {
   };
   const scores = typed('typedScore', state.typedScore, typedScore);
   const masks = typed('typedMask', state.typedMask, typedMask);
-  const scoring = (scorings[state.scoring] ?? scorings['scaledDot'])?.make();
-  const normalization = normalizations[state.normalization]?.make();
-  const masking = masks.reduce((all, one) => all?.and(one), maskings[state.masking]?.make());
-  const aggregation = aggregations[state.aggregation]?.make();
+  const picked = { scoring: scorings[state.scoring], masking: maskings[state.masking], normalization: normalizations[state.normalization], aggregation: aggregations[state.aggregation] };
+  const modifying = state.modifiers.map((name) => modifiers[name]);
+  const scoring = picked.scoring?.make(shape);
+  const normalization = picked.normalization?.make(shape);
+  const masking = masks.reduce((all, one) => all?.and(one), picked.masking?.make(shape));
+  const aggregation = picked.aggregation?.make(shape);
   const variant = attention({
-    ...(scoring === undefined ? {} : { scoring: scoring.modify(...state.modifiers.flatMap((name) => modifiers[name]?.make() ?? []), ...scores) }),
+    ...(scoring === undefined ? {} : { scoring: scoring.modify(...modifying.flatMap((member) => member?.make(shape) ?? []), ...scores) }),
     ...(masking === undefined ? {} : { masking }),
     ...(normalization === undefined ? {} : { normalization }),
     ...(aggregation === undefined ? {} : { aggregation }),
   });
-  return { variant, problems };
+  return { variant, problems, tables: (sizes) => tablesOf([...Object.values(picked), ...modifying], sizes) };
 }
 
 /** The uniforms of a variant with the state's values where it has them: what its kernels are run with. */

@@ -9,16 +9,16 @@ const lengths = [64, 128, 256, 512, 1024, 2048];
 const sizes = [16, 32, 64, 128];
 
 /** Tiles of the mask: those that no pair of is allowed are never computed, those with all need no mask. */
-export function Blocks({ variant, uniforms }: ViewProps): ReactElement {
+export function Blocks({ variant, described, uniforms }: ViewProps): ReactElement {
   const [length, setLength] = useState(512);
   const [size, setSize] = useState(32);
   const tiles = useMemo(() => {
     const rows = tensor(new Float32Array(length), [1, 1, length, 1]);
     const shape = { batch: 1, heads: 1, keyHeads: 1, queryLength: length, keyLength: length, queryDim: 1, keyDim: 1, valueDim: 1 };
-    const tables = drawTables(new RandomSource(7), variant, shape, { scoreDim: 1 });
+    const tables = drawTables(new RandomSource(7), variant, shape, { ...described.tables(shape), scoreDim: 1 });
     const call = bind({ variant, queryDim: 1, keyDim: 1, valueDim: 1 }, { query: rows, key: rows, value: rows, tables, uniforms, queryOffset: 'start' });
     return classifyTiles(call, { blockQuery: size, blockKey: size });
-  }, [variant, uniforms, length, size]);
+  }, [variant, described, uniforms, length, size]);
   const [, , down, across] = tiles.shape;
   const countOf = (kind: number): number => tiles.classes.reduce((count, found) => count + Number(found === kind), 0);
   const [empty, mixed, full] = [countOf(0), countOf(1), countOf(2)];

@@ -18,13 +18,13 @@ interface Sample {
 
 /** Time and bytes against length, measured in this page: dense, sparse and linear on one runtime. */
 async function measure(): Promise<readonly Sample[]> {
-  const [{ createWasmRuntime }, { createCpuBackend }, linear] = await Promise.all([import('@heed/runtime-wasm'), import('@heed/cpu'), import('@heed/linear/wasm')]);
+  const [{ createWasmRuntime }, { createCpuBackend }, { sparse }, linear] = await Promise.all([import('@heed/runtime-wasm'), import('@heed/cpu'), import('@heed/sparse'), import('@heed/linear/wasm')]);
   const runtime = await createWasmRuntime();
   const cpu = await createCpuBackend({ runtime });
   const fast: Backend = await linear.createLinearBackend({ runtime });
   const kinds: readonly (readonly [kind: string, backend: Backend, variant: AttentionVariant])[] = [
     ['dense, causal', cpu, attention({ masking: causal() })],
-    ['window of 256', cpu, attention({ masking: causal().and(window({ left: 255, right: Infinity })) })],
+    ['sparse, a window of 256', sparse(cpu), attention({ masking: causal().and(window({ left: 255, right: Infinity })) })],
     ['linear (elu + 1)', fast, attention({ scoring: dot().transform(eluFeatures()), masking: causal(), normalization: rowSum() })],
   ];
   const samples: Sample[] = [];

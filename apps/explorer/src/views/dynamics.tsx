@@ -9,7 +9,7 @@ import { useLater } from '../state/use-later.ts';
 import { planeOf, type ViewProps } from './view.ts';
 
 /** A text that grows token by token: the weights of the newest query, and how those of one query moved as keys came. */
-export function Dynamics({ state, variant, uniforms, heads, result, queryLabels, keyLabels }: ViewProps): ReactElement {
+export function Dynamics({ state, variant, described, uniforms, heads, result, queryLabels, keyLabels }: ViewProps): ReactElement {
   const length = Math.min(result.queryLength, result.keyLength);
   const [asked, setStep] = useState(length);
   const step = Math.max(1, Math.min(length, asked));
@@ -19,7 +19,7 @@ export function Dynamics({ state, variant, uniforms, heads, result, queryLabels,
   const { value: steps, problem } = useLater(async () => Promise.all(Array.from({ length: shown32 }, async (_, before) => {
     const count = length - shown32 + before + 1;
     const part = (source: typeof heads.query): typeof heads.query => slice(source, 2, 0, count);
-    return calls.run(variant, { query: part(heads.query), key: part(heads.key), value: part(heads.value) }, uniforms);
+    return calls.run(described, { query: part(heads.query), key: part(heads.key), value: part(heads.value) }, uniforms);
   })), `${variant.structure} ${JSON.stringify(uniforms)} ${queryLabels.join(' ')} ${heads.query.shape.join()}`);
   const flow = useMemo(() => steps === null ? null : {
     width: 640, height: 240, marginLeft: 48,

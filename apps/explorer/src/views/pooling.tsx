@@ -22,10 +22,10 @@ const specials: readonly Special[] = [
 ];
 
 /** Mean and max pooling are attention with the stages chosen so; side by side with attention itself. */
-export function Pooling({ variant, heads, result, state, queryLabels, keyLabels, cell, onCell }: ViewProps): ReactElement {
+export function Pooling({ variant, described, heads, result, state, queryLabels, keyLabels, cell, onCell }: ViewProps): ReactElement {
   const calls = useMemo(() => new SideCalls(), []);
   const head = Math.min(state.head, result.heads - 1);
-  const { value: results, problem } = useLater(async () => Promise.all(specials.map(async (special) => calls.run(special.variant(variant), heads))), `${variant.masking.name} ${heads.names.join()} ${queryLabels.join(' ')} ${heads.query.shape.join()}`);
+  const { value: results, problem } = useLater(async () => Promise.all(specials.map(async (special) => calls.run({ variant: special.variant(variant), tables: described.tables }, heads))), `${variant.masking.name} ${heads.names.join()} ${queryLabels.join(' ')} ${heads.query.shape.join()}`);
   if (results === null) return <p className="hint" role="status">{problem ?? 'Computing …'}</p>;
   return (
     <div className="columns">

@@ -18,13 +18,13 @@ function reordered({ query, key, value }: HeadTables, order: readonly number[]):
 }
 
 /** Keys and values are shuffled together: without a position in the variant, every output stays what it was. */
-export function Position({ state, variant, uniforms, heads, result, queryLabels, keyLabels, cell, onCell }: ViewProps): ReactElement {
+export function Position({ state, variant, described, uniforms, heads, result, queryLabels, keyLabels, cell, onCell }: ViewProps): ReactElement {
   const [shift, setShift] = useState(1);
   const calls = useMemo(() => new SideCalls(), []);
   const { keyLength, queryLength, valueDim } = result;
   const order = useMemo(() => Array.from({ length: keyLength }, (_, index) => (index * (shift * 2 + 1) + shift) % keyLength).filter((key, index, all) => all.indexOf(key) === index), [keyLength, shift]);
   const whole = order.length === keyLength ? order : Array.from({ length: keyLength }, (_, index) => keyLength - 1 - index);
-  const { value: both, problem } = useLater(async () => Promise.all([calls.run(variant, heads, uniforms), calls.run(variant, reordered(heads, whole), uniforms)]), `${variant.structure} ${JSON.stringify(uniforms)} ${whole.join()} ${keyLabels.join(' ')}`);
+  const { value: both, problem } = useLater(async () => Promise.all([calls.run(described, heads, uniforms), calls.run(described, reordered(heads, whole), uniforms)]), `${variant.structure} ${JSON.stringify(uniforms)} ${whole.join()} ${keyLabels.join(' ')}`);
   if (both === null) return <p className="hint" role="status">{problem ?? 'Computing …'}</p>;
   const [before, after] = both;
   const head = Math.min(state.head, result.heads - 1);

@@ -6,6 +6,7 @@ import { Figure } from '../components/figure.tsx';
 import { entropies } from '../model/effect.ts';
 import { shown } from '../model/formula.ts';
 import { SideCalls } from '../model/side-call.ts';
+import { plain } from '../model/variant.ts';
 import { useLater } from '../state/use-later.ts';
 
 const dims = [2, 4, 8, 16, 32, 64, 128, 256];
@@ -26,7 +27,7 @@ async function spreads(calls: SideCalls): Promise<readonly Spread[]> {
   return Promise.all(dims.flatMap((dim) => [false, true].map(async (scaled) => {
     const { query, key } = drawInputs(new RandomSource(dim), { ...shape, queryDim: dim, keyDim: dim });
     const value = tensor(new Float32Array(keys), [1, 1, keys, 1]);
-    const { stages } = await calls.run(attention({ scoring: scaled ? scaledDot() : dot() }), { query, key, value });
+    const { stages } = await calls.run(plain(attention({ scoring: scaled ? scaledDot() : dot() })), { query, key, value });
     const mean = stages.scores.reduce((sum, score) => sum + score, 0) / stages.scores.length;
     const deviation = Math.sqrt(stages.scores.reduce((sum, score) => sum + (score - mean) ** 2, 0) / stages.scores.length);
     const rows = entropies(stages.weights, keys);

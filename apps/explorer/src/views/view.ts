@@ -2,6 +2,7 @@ import type { AttentionVariant } from '@heed/core';
 import type { Cell } from '../components/heat-map.tsx';
 import type { Result } from '../model/call.ts';
 import type { HeadTables } from '../model/heads.ts';
+import type { Described } from '../model/variant.ts';
 import type { ExplorerState } from '../state/state.ts';
 
 /** What every view is given. */
@@ -9,6 +10,8 @@ export interface ViewProps {
   readonly state: ExplorerState;
   readonly change: (changes: Partial<ExplorerState>) => void;
   readonly variant: AttentionVariant;
+  /** The same with how its tables are filled, to be run beside. */
+  readonly described: Described;
   readonly uniforms: Readonly<Record<string, number>>;
   readonly heads: HeadTables;
   readonly result: Result;
