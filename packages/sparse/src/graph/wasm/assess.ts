@@ -1,7 +1,7 @@
 import type { Assessment, CallShape, Capabilities, CostEstimate, Request } from '@heed/core';
 import { refusalsOf } from '../request-refusals.ts';
 import { scratchBytes } from './emit/context.ts';
-import { describePlan, planOf, type GraphMachine, type Plan } from './plan.ts';
+import { describePlan, planOf, type GraphMachine, type Plan } from './plan/plan.ts';
 
 /** What this backend can do; `assess` refuses the rest. */
 export const capabilities: Capabilities = Object.freeze({

@@ -4,7 +4,7 @@ import { checkNames, checkRequest, unsupported, type Names } from '@heed/core/co
 import type { WasmRuntime } from '@heed/runtime-wasm';
 import { assess, capabilities } from './assess.ts';
 import { GraphKernel } from './kernel.ts';
-import type { GraphMachine } from './plan.ts';
+import type { GraphMachine } from './plan/plan.ts';
 
 export interface GraphBackendOptions {
   /** The runtime to work on, which stays its owner's. */

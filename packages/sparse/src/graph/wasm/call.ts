@@ -4,8 +4,8 @@ import { HostValues, type BoundCall, type BoundKeys, type BoundSequence, type Ob
 import { recordsOf, queryTableRowsWord, tableStrideWord, tableWord, turnWord, uniformWord, WordRecord, type CallMemory, type Phase, type Placed, type Program } from '@heed/runtime-wasm';
 import { busiestNode, nodeRuns, type NodeRun } from '../node-runs.ts';
 import { scratchBytes } from './emit/context.ts';
-import { stageWord, type Layouts } from './layouts.ts';
-import type { Plan } from './plan.ts';
+import { stageWord, type Layouts } from './plan/layouts.ts';
+import type { Plan } from './plan/plan.ts';
 
 /** The functions of a program, by name. */
 export type ProgramFunctions = Program['functions'];

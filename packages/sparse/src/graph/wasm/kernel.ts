@@ -8,8 +8,8 @@ import { assess } from './assess.ts';
 import { CallWriter, type Prepared } from './call.ts';
 import { emitProgram } from './emit/program.ts';
 import { copyStrided, outputTensors } from './outputs.ts';
-import { layoutsOf } from './layouts.ts';
-import { describePlan, observingPlanOf, partialPlanOf, planOf, type GraphMachine, type Plan } from './plan.ts';
+import { layoutsOf } from './plan/layouts.ts';
+import { describePlan, observingPlanOf, partialPlanOf, planOf, type GraphMachine, type Plan } from './plan/plan.ts';
 
 /** What runs over nodes: in one pass, or in two. */
 const nodeFunctions = ['graph', 'weighNodes', 'gatherNodes'] as const;

@@ -1,7 +1,7 @@
 import type { AttentionRequest } from '@heed/core';
 import { instructions, type FunctionBuilder, type FunctionReference, type Local, type ModuleBuilder, type Surroundings, type Value } from '@heed/runtime-wasm';
-import type { Layouts } from '../layouts.ts';
-import type { Plan } from '../plan.ts';
+import type { Layouts } from '../plan/layouts.ts';
+import type { Plan } from '../plan/plan.ts';
 
 const { i32, v128 } = instructions;
 

@@ -1,6 +1,6 @@
 import type { ObservedStage } from '@heed/core';
 import { instructions, type FunctionBuilder, type Local } from '@heed/runtime-wasm';
-import { stageWord } from '../layouts.ts';
+import { stageWord } from '../plan/layouts.ts';
 import { readWords, word, type Emission } from './context.ts';
 import { enterRow, scratchPlaces, weighRow, type Parts } from './row.ts';
 

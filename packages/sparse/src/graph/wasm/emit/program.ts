@@ -1,7 +1,7 @@
 import type { AttentionRequest } from '@heed/core';
 import { ModuleBuilder } from '@heed/runtime-wasm';
-import type { Layouts } from '../layouts.ts';
-import type { Plan } from '../plan.ts';
+import type { Layouts } from '../plan/layouts.ts';
+import type { Plan } from '../plan/plan.ts';
 import { isObserving, type Emission } from './context.ts';
 import { emitFinish, emitStatistics } from './finish.ts';
 import { emitGraph } from './graph.ts';
