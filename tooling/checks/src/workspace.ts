@@ -13,7 +13,7 @@ export interface Manifest {
 }
 
 export interface WorkspacePackage {
-  /** `packages`, `apps` or `tooling`. */
+  /** `packages`, `apps`, `examples` or `tooling`. */
   readonly group: string;
   /** Absolute path. */
   readonly folder: string;
@@ -29,7 +29,7 @@ export function readManifest(folder: string): Manifest {
 
 /** Every package of the workspace, in alphabetical order of its folder within each group. */
 export function workspacePackages(): readonly WorkspacePackage[] {
-  return ['packages', 'apps', 'tooling'].flatMap((group) =>
+  return ['packages', 'apps', 'examples', 'tooling'].flatMap((group) =>
     readdirSync(join(root, group))
       .sort()
       .map((name) => join(root, group, name))

@@ -1,0 +1,3 @@
+import { program } from '@heed/eslint-config';
+
+export default program(import.meta.dirname);

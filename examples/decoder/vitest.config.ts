@@ -1,0 +1,3 @@
+import { unit } from '@heed/vitest-config';
+
+export default unit();
