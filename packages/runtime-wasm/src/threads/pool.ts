@@ -206,7 +206,7 @@ export class WorkerPool {
     this.#finish(pending, failure);
   }
 
-  /** Writes the arguments of all phases, and finds scratch memory. */
+  /** Writes the arguments of all phases, and finds scratch memory: one block for all, since a phase begins when the one before it is done. */
   #place(pending: Pending, threads: number): void {
     const phases = pending.job.phases.filter(({ tasks }) => tasks > 0);
     if (phases.length > ringSlots) {
@@ -215,16 +215,18 @@ export class WorkerPool {
     const sizes = phases.map(({ arguments: words, scratchBytes = 0 }) => {
       const stride = Math.ceil(scratchBytes / 64) * 64;
       const argumentBytes = Math.ceil((words.length * 4) / 64) * 64;
-      return { stride, argumentBytes, bytes: argumentBytes + stride * threads };
+      return { stride, argumentBytes };
     });
-    const total = sizes.reduce((sum, { bytes }) => sum + bytes, 0);
-    let address = total === 0 ? 0 : this.#memory.allocate(total);
-    pending.block = address;
+    const scratchBytes = sizes.reduce((most, { stride }) => Math.max(most, stride * threads), 0);
+    const total = sizes.reduce((sum, { argumentBytes }) => sum + argumentBytes, scratchBytes);
+    const scratchAddress = total === 0 ? 0 : this.#memory.allocate(total);
+    let address = scratchAddress + scratchBytes;
+    pending.block = scratchAddress;
     phases.forEach((phase, index) => {
-      const { stride = 0, argumentBytes = 0, bytes = 0 } = sizes[index] ?? {};
+      const { stride = 0, argumentBytes = 0 } = sizes[index] ?? {};
       this.#memory.i32(address, phase.arguments.length).set(phase.arguments);
-      pending.placed.push({ phase, argumentsAddress: address, scratchAddress: address + argumentBytes, scratchStride: stride });
-      address += bytes;
+      pending.placed.push({ phase, argumentsAddress: address, scratchAddress, scratchStride: stride });
+      address += argumentBytes;
     });
   }
 

@@ -109,10 +109,11 @@ export class CallWriter {
       if (found === undefined) throw new RangeError(`the program has no function '${name}'`);
       phases.push({ function: found, tasks, scratchBytes: this.#scratchBytes, arguments: record.integers.slice() });
     };
-    for (let first = 0; first < prefix; first += plan.segment) add('absorb', first, Math.min(first + plan.segment, prefix));
+    const segment = segmentOf(plan, Math.max(rows, prefix));
+    for (let first = 0; first < prefix; first += segment) add('absorb', first, Math.min(first + segment, prefix));
     const name = isRecurrent ? 'recurrent' : 'chunked';
     // A sequence of no tokens hands its state on.
-    for (let first = 0; first < rows || phases.length === 0; first += plan.segment) add(name, first, Math.min(first + plan.segment, rows));
+    for (let first = 0; first < rows || phases.length === 0; first += segment) add(name, first, Math.min(first + segment, rows));
     const tokens = sequences.reduce((sum, { queryRows, prefix: keys }) => sum + queryRows + keys, 0) * valueHeads;
     return { phases, microseconds: (tokens * (plan.recall === null ? 6 : 10) * plan.width * plan.valueDim) / 25_000 + tasks };
   }
@@ -165,6 +166,15 @@ export class CallWriter {
       }
     });
   }
+}
+
+/** Phases that a walk over the tokens has at most: a job has room for not many more. */
+const mostPhases = 100;
+
+/** Tokens of one phase: the plan's, or more where the sequence is so long that there would be too many; whole chunks. */
+function segmentOf({ segment, chunk, rows }: WasmPlan, tokens: number): number {
+  const whole = chunk ?? rows;
+  return Math.max(segment, Math.ceil(tokens / mostPhases / whole) * whole);
 }
 
 interface Task {

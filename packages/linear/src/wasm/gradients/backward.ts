@@ -27,10 +27,8 @@ export function loadGradients(runtime: WasmRuntime, forward: WasmPlan, { structu
   return { plan, program, writer: new CallWriter(plan, layouts, program.functions), scratchBytes: scratch.bytes };
 }
 
-/** Chunks of one task, so that a task stays short. */
-const chunksOfPhase = 4;
-/** Rows of one task of the row transforms. */
-const rowsOfPhase = 256;
+/** Phases of each kind that a call has at most: a job has room for not many more. */
+const mostPhases = 64;
 
 /**
  * Gradients of everything that the request names, as float32 tensors of the runtime, from those of the output and of the final state. Starts again from the inputs.
@@ -74,6 +72,8 @@ export async function backward(runtime: WasmRuntime, loaded: LoadedGradients, bo
     record.set('checkpoints', memory.allocate(Math.max(4, tasks * chunks * plan.widthStride * plan.valueStride * 4)));
     for (const [name, value] of Object.entries({ chunks, length, valueHeads, group: valueHeads / heads })) record.set(name, value);
     const phases: Phase[] = [];
+    const chunksOfPhase = Math.max(4, Math.ceil(chunks / mostPhases));
+    const rowsOfPhase = Math.max(256, Math.ceil(longest / mostPhases));
     const add = (name: 'checkpoint' | 'retreat' | 'rowGradients', from: number, to: number): void => {
       record.set('first', from);
       record.set('end', to);
