@@ -4,6 +4,7 @@ import { checkRequest } from '@heed/core/compute';
 import { createWebGpuRuntime, type Machine, type WebGpuRuntime, type WebGpuRuntimeOptions } from '@heed/runtime-webgpu';
 import { assess, capabilities } from './assess.ts';
 import { WebGpuKernel } from './kernel.ts';
+import { triedSubgroups } from './subgroups.ts';
 
 export interface WebGpuBackendOptions extends WebGpuRuntimeOptions {
   /** The runtime to work on, shared with others; the other options are then its own. Default: a new one, which `dispose` closes too. */
@@ -19,7 +20,7 @@ export interface WebGpuBackendOptions extends WebGpuRuntimeOptions {
 export async function createWebGpuBackend(options: WebGpuBackendOptions = {}): Promise<WebGpuBackend> {
   const { runtime: shared, within = {}, ...own } = options;
   const runtime = shared ?? (await createWebGpuRuntime(own));
-  return new WebGpuBackend(runtime, { ...runtime.machine, ...within }, shared === undefined);
+  return new WebGpuBackend(runtime, { ...runtime.machine, subgroups: await triedSubgroups(runtime), ...within }, shared === undefined);
 }
 
 export class WebGpuBackend implements Backend {
