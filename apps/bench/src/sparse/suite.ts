@@ -26,21 +26,19 @@ export async function runSparseSuite(asked: Arguments): Promise<number> {
   const workloads = sparseWorkloads.filter(({ id }) => only === null || only.some((text) => id.includes(text)));
   const hasGraph = only === null || only.some((text) => graphId.includes(text));
   if (workloads.length === 0 && !hasGraph) throw new AttentionError('invalid-argument', `--only is '${only?.join("', '") ?? ''}'.`, `Expected a part of one of ${[...sparseWorkloads.map(({ id }) => id), graphId].join(' ')}.`);
-  const runtime = await createWasmRuntime({ threads });
-  await runtime.ready();
-  const backend = sparse(await createCpuBackend({ runtime }));
   const [peer] = await startCompetitors({ backends: [], peers: asked.peers ?? ['onnxruntime-node'], threads });
   try {
-    const { allCores } = await measureLimits(runtime);
+    const allCores = await withRuntime(threads, async (runtime) => (await measureLimits(runtime)).allCores);
     console.log(`${allCores.description}: ${threeDigits(allCores.gigaflopsPerSecond)} GFLOP/s`);
-    const suite = { runtime, backend, peer: peer ?? null, limit: allCores.gigaflopsPerSecond, budget: (seconds * 1000) / (workloads.length + Number(hasGraph)) };
+    const common = { peer: peer ?? null, limit: allCores.gigaflopsPerSecond, budget: (seconds * 1000) / (workloads.length + Number(hasGraph)) };
     const records: BenchRecord[] = [];
     for (const workload of workloads) {
-      const found = await runWorkload(suite, workload);
+      // A runtime of its own, since a runtime's peak is that of its whole life.
+      const found = await withRuntime(threads, async (runtime) => runWorkload({ ...common, runtime, backend: sparse(await createCpuBackend({ runtime })) }, workload));
       for (const record of found) console.log(lineOf(record));
       records.push(...found);
     }
-    if (hasGraph) records.push(...(await runGraph(runtime, allCores, suite.budget)));
+    if (hasGraph) records.push(...(await withRuntime(threads, (runtime) => runGraph(runtime, allCores, common.budget))));
     if (asked.json !== null) {
       await mkdir(dirname(asked.json), { recursive: true });
       await writeFile(asked.json, `${JSON.stringify({ schema: 1, limits: { wasm: allCores }, records }, null, 2)}\n`);
@@ -48,6 +46,15 @@ export async function runSparseSuite(asked: Arguments): Promise<number> {
     return new Set(records.map(({ workload }) => workload)).size < workloads.length + Number(hasGraph) ? 1 : 0;
   } finally {
     await peer?.dispose();
+  }
+}
+
+async function withRuntime<T>(threads: number, use: (runtime: WasmRuntime) => Promise<T>): Promise<T> {
+  const runtime = await createWasmRuntime({ threads });
+  try {
+    await runtime.ready();
+    return await use(runtime);
+  } finally {
     await runtime.dispose();
   }
 }
