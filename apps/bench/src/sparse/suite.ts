@@ -25,7 +25,7 @@ export async function runSparseSuite(asked: Arguments): Promise<number> {
   const { only, threads, seconds } = asked;
   const workloads = sparseWorkloads.filter(({ id }) => only === null || only.some((text) => id.includes(text)));
   const hasGraph = only === null || only.some((text) => graphId.includes(text));
-  if (workloads.length === 0 && !hasGraph) throw new AttentionError('invalid-argument', `--only is '${only?.join("', '") ?? ''}'.`, `Expected a part of one of ${[...sparseWorkloads.map(({ id }) => id), graphId].join(' ')}.`);
+  if (workloads.length === 0 && !hasGraph) throw new AttentionError('invalid-argument', `--only is '${only.join("', '")}'.`, `Expected a part of one of ${[...sparseWorkloads.map(({ id }) => id), graphId].join(' ')}.`);
   const [peer] = await startCompetitors({ backends: [], peers: asked.peers ?? ['onnxruntime-node'], threads });
   try {
     const allCores = await withRuntime(threads, async (runtime) => (await measureLimits(runtime)).allCores);
