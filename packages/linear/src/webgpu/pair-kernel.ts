@@ -163,7 +163,7 @@ interface Started {
 }
 
 /** Dense elements to their places in a strided array. */
-function copyStrided(from: ArrayLike<number>, to: { [index: number]: number }, shape: readonly number[], strides: readonly number[]): void {
+function copyStrided(from: ArrayLike<number>, to: Record<number, number>, shape: readonly number[], strides: readonly number[]): void {
   for (let flat = 0; flat < from.length; flat += 1) {
     let [rest, place] = [flat, 0];
     for (let axis = shape.length - 1; axis >= 0; axis -= 1) {
