@@ -1,5 +1,5 @@
 import type { Runtime, Tensor } from '@heed/core';
-import { bring, onRuntime } from './attention/on-runtime.ts';
+import { bring, onRuntime } from './on-runtime.ts';
 import { overElements } from './expressions.ts';
 import { linearRows } from './linear.ts';
 import { checkWeights, Parameters } from './parameters.ts';

@@ -2,7 +2,7 @@ import { additive, attention, type AttentionKernel, type Backend, type Integers,
 import { checkWeights, Parameters } from '../parameters.ts';
 import { withTemporaries } from '../temporaries.ts';
 import { rememberAnnotations, type Memory } from './memory.ts';
-import { bring, bringHere, onRuntime } from './on-runtime.ts';
+import { bring, bringHere, onRuntime } from '../on-runtime.ts';
 
 /** The alignment model: e_tj = vᵀ tanh(W s_(t−1) + U h_j + b). */
 export interface BahdanauWeights {

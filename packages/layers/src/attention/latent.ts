@@ -7,7 +7,7 @@ import { checkCount, checkWeights, Parameters } from '../parameters.ts';
 import type { Temporaries } from '../temporaries.ts';
 import { attend } from './attend.ts';
 import { firstPositions, sequenceNames, transformKeys, withCache, type SequenceOptions } from './keys.ts';
-import { onRuntime } from './on-runtime.ts';
+import { onRuntime } from '../on-runtime.ts';
 import { wholeRows } from './projections.ts';
 
 /** Linear weights are [outputs, inputs], as DeepSeek's checkpoints have them. */

@@ -5,7 +5,7 @@ import { checkCount, checkWeights, Parameters } from '../parameters.ts';
 import { withTemporaries, type Temporaries } from '../temporaries.ts';
 import type { Attended } from './bahdanau.ts';
 import { rememberAnnotations, type Memory } from './memory.ts';
-import { bringHere } from './on-runtime.ts';
+import { bringHere } from '../on-runtime.ts';
 
 /** How a state s and an annotation h are compared (Luong 2015, section 3.1). */
 export type LuongScore =

@@ -2,7 +2,7 @@ import type { AttentionKernel, Integers, Runtime, Tensor } from '@heed/core';
 import type { CachedKeys } from '../caches/cache.ts';
 import { Temporaries } from '../temporaries.ts';
 import { transformKeys } from './keys.ts';
-import { bringHere } from './on-runtime.ts';
+import { bringHere } from '../on-runtime.ts';
 
 /** Keys and values of a context, projected and transformed once, for any number of calls. Dispose of it when the last is made. */
 export class Memory {

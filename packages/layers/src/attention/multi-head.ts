@@ -10,7 +10,7 @@ import { Temporaries, withTemporaries } from '../temporaries.ts';
 import { attend, type CallTables, type Positions, type QueryRows } from './attend.ts';
 import { transformKeys } from './keys.ts';
 import { Memory } from './memory.ts';
-import { bringHere, onRuntime } from './on-runtime.ts';
+import { bringHere, onRuntime } from '../on-runtime.ts';
 import { pieceLengths, piecesOf, queryPiece } from './pieces.ts';
 import { Projections, type RowSlice } from './projections.ts';
 

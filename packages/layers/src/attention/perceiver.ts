@@ -1,7 +1,7 @@
 import type { Backend, Integers, Tensor } from '@heed/core';
 import { Parameters } from '../parameters.ts';
 import { createMultiHeadAttention, type MultiHeadAttention, type MultiHeadWeights } from './multi-head.ts';
-import { bringHere, onRuntime } from './on-runtime.ts';
+import { bringHere, onRuntime } from '../on-runtime.ts';
 import { add, feedForward, layerNorm, type FeedForwardWeights, type LayerNormWeights } from './residual.ts';
 import { SeedRows } from './set.ts';
 

@@ -2,7 +2,7 @@ import { attention, scaledDot, type Backend, type Integers, type Tensor } from '
 import { Parameters } from '../parameters.ts';
 import type { Temporaries } from '../temporaries.ts';
 import { createMultiHeadAttention, type MultiHeadAttention, type MultiHeadWeights } from './multi-head.ts';
-import { bringHere, onRuntime } from './on-runtime.ts';
+import { bringHere, onRuntime } from '../on-runtime.ts';
 import { add, feedForward, layerNorm, type FeedForwardWeights, type LayerNormWeights } from './residual.ts';
 
 /** Weights of one attention block of sets: MAB(X, Y) = LN(H + rFF(H)) with H = LN(X + Multihead(X, Y, Y)). */

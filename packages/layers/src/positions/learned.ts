@@ -1,6 +1,6 @@
 import { AttentionError, tensor, type Runtime, type Tensor } from '@heed/core';
 import { overElements } from '../expressions.ts';
-import { bring, onRuntime } from '../attention/on-runtime.ts';
+import { bring, onRuntime } from '../on-runtime.ts';
 import { forEach } from '../caches/rows.ts';
 
 /** How rows are found in a table of positions. */

@@ -1,5 +1,5 @@
 import { AttentionError, isHostTensor, type Runtime, type Tensor } from '@heed/core';
-import { withTemporaries, type Temporaries } from '../temporaries.ts';
+import { withTemporaries, type Temporaries } from './temporaries.ts';
 
 /** Runs a layer on rows of its runtime or of the host; the result lives where the rows live. */
 export async function onRuntime(runtime: Runtime, x: Tensor, work: (temporaries: Temporaries, here: Tensor) => Promise<Tensor>): Promise<Tensor> {
