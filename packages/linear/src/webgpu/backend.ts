@@ -7,7 +7,7 @@ import type { Limits } from '../limits.ts';
 import { recognise } from '../recognise.ts';
 import { planOfTraining } from '../test-time-training/plan-of.ts';
 import { trainingComputation } from '../test-time-training/webgpu/computation.ts';
-import type { Computation } from './computation.ts';
+import type { Computation } from '../gpu/computation.ts';
 import { GpuFastWeightKernel } from './kernel.ts';
 import { GpuPairKernel } from './pair-kernel.ts';
 import { recurrentComputation } from './recurrent-computation.ts';

@@ -13,7 +13,7 @@
  */
 import type { ParameterField, ProgramSource, RowKernel } from '@heed/runtime-webgpu';
 import { lanes, type GpuPlan } from './gpu-plan.ts';
-import { moduleOf, type StorageBinding } from './module.ts';
+import { moduleOf, type StorageBinding } from '../gpu/module.ts';
 import { laneRecord, readLane, type LaneField } from './recurrent.ts';
 
 /** Tokens of a chunk. */

@@ -2,7 +2,7 @@ import type { Explanation, FastWeightInputs, FastWeightKernel, FastWeightOutputs
 import { AttentionError } from '@heed/core';
 import { bindFastWeights, checkOptions } from '@heed/core/compute';
 import { Slicer, type WebGpuRuntime } from '@heed/runtime-webgpu';
-import type { Computation, StartedCall } from './computation.ts';
+import type { Computation, StartedCall } from '../gpu/computation.ts';
 
 /** A rule on the GPU, however it is computed. */
 export class GpuFastWeightKernel implements FastWeightKernel {

@@ -2,7 +2,7 @@ import type { FastWeightRequest } from '@heed/core';
 import type { WebGpuRuntime } from '@heed/runtime-webgpu';
 import { describePlan } from '../assess.ts';
 import type { LinearPlan } from '../plan.ts';
-import type { Computation } from './computation.ts';
+import type { Computation } from '../gpu/computation.ts';
 import { gpuPlan } from './gpu-plan.ts';
 import { LinearStages, programsOf, sourcesOf } from './stages.ts';
 import { fastWork } from './work.ts';

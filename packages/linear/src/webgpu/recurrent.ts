@@ -8,7 +8,7 @@
 import type { FastWeightStep } from '@heed/core';
 import type { ParameterField, ProgramSource, RowKernel } from '@heed/runtime-webgpu';
 import { lanes, type GpuPlan } from './gpu-plan.ts';
-import { moduleOf, type StorageBinding } from './module.ts';
+import { moduleOf, type StorageBinding } from '../gpu/module.ts';
 
 export const recurrentFields: readonly ParameterField[] = [
   { name: 'firstStep', type: 'i32', comment: 'this dispatch walks steps firstStep … endStep − 1 of each lane' },

@@ -1,13 +1,13 @@
 import type { Declarations, FastWeightState, RowTransform, Tensor } from '@heed/core';
 import { elementCount } from '@heed/core';
 import type { ElementShader, ProgramSource, Stage, WebGpuRuntime } from '@heed/runtime-webgpu';
-import { CallPieces, float32Of } from './call-pieces.ts';
+import { CallPieces, float32Of } from '../gpu/call-pieces.ts';
 import { chunkedFields, chunkedPrograms, chunkNumbers, chunkTokens, type ChunkedPrograms } from './chunked.ts';
-import type { StartedCall } from './computation.ts';
+import type { StartedCall } from '../gpu/computation.ts';
 import { inputsOfPlan, lanes as laneCount, type GpuPlan, type RuleInput } from './gpu-plan.ts';
-import { fieldsOf } from './module.ts';
+import { fieldsOf } from '../gpu/module.ts';
 import { laneRecord, recurrentFields, recurrentProgram, type LaneField } from './recurrent.ts';
-import { rowsProgram } from './rows.ts';
+import { rowsProgram } from '../gpu/rows.ts';
 import type { LaneWork, Work } from './work.ts';
 
 /** The programs of a plan. */

@@ -1,25 +1,10 @@
 import type { Declarations, FastWeightState, Tensor } from '@heed/core';
-import { contiguousStrides } from '@heed/core';
 import type { BoundCall, BoundFastWeights, BoundTable } from '@heed/core/compute';
 import { HostValues } from '@heed/core/compute';
 import { keysOfRows } from '../pairs.ts';
 import type { LinearReading } from '../recognise.ts';
+import { inputPlace, rowPlaces, type InputPlace, type RowPlace } from '../gpu/places.ts';
 import { inputsOfPlan, type GpuPlan, type RuleInput } from './gpu-plan.ts';
-
-/** A row of queries or keys: where it stands in its tensor, and what transforms read of it. */
-export interface RowPlace {
-  readonly tensorBatch: number;
-  readonly row: number;
-  readonly batch: number;
-  readonly index: number;
-  readonly position: number;
-}
-
-/** Where an input of the rule is read at a step: its number of step 0, counted in the tensor, and what a step adds. */
-export interface InputPlace {
-  readonly at: number;
-  readonly step: number;
-}
 
 /** One head of one sequence, with a G of its own. Rows count over batch, heads and rows of their tensors. */
 export interface LaneWork {
@@ -102,22 +87,4 @@ export function pairWork(call: BoundCall, reading: LinearReading): Work {
     query: inputs.query, key: inputs.key, value: inputs.value, inputs: {}, declarations: request.variant, tables: call.tables, uniforms: call.uniforms, heads, keyHeads,
     queryRows: places('query'), keyRows: places('key'), lanes, hasEmptyRows: sequences.some(({ queryLength, queryRows: rows }) => queryLength < rows), outputShape: call.outputShape, stateShapes: {}, before: undefined,
   };
-}
-
-/** Rows of queries, and of keys, of every sequence; positions are taken modulo the period. */
-export function rowPlaces({ sequences }: BoundFastWeights, period: number | null): readonly RowPlace[] {
-  return sequences.flatMap(({ index: batch, tensorBatch, start, length, offset }) =>
-    Array.from({ length }, (_, index): RowPlace => {
-      const position = offset + index;
-      return { tensorBatch, row: start + index, batch, index, position: period === null ? position : position - period * Math.floor(position / period) };
-    }),
-  );
-}
-
-/** In the dense tensor; axes of size 1 repeat. */
-export function inputPlace(tensor: Tensor | undefined, batch: number, head: number, row: number): InputPlace {
-  if (tensor === undefined) return { at: 0, step: 0 };
-  const steps = contiguousStrides(tensor.shape).map((stride, axis) => (tensor.shape[axis] === 1 ? 0 : stride));
-  const [batchStep = 0, headStep = 0, rowStep = 0] = steps;
-  return { at: batch * batchStep + head * headStep + row * rowStep, step: rowStep };
 }

@@ -1,7 +1,7 @@
 /** Shaders of a gradient rule: one workgroup for each value head of each sequence, whose weights stand in its part of `work` from `begin` to `end`. */
 import type { Declarations } from '@heed/core';
 import { identifier, type ParameterField, type ProgramSource, type RowKernel } from '@heed/runtime-webgpu';
-import { moduleOf, type StorageBinding } from '../../webgpu/module.ts';
+import { moduleOf, type StorageBinding } from '../../gpu/module.ts';
 import type { StatePart, TableSource, TrainingPlan } from '../plan.ts';
 import { at, meet, overElements, trainingLanes, writeStep } from './steps.ts';
 

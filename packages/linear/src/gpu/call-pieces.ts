@@ -5,7 +5,7 @@ import { HostValues } from '@heed/core/compute';
 import { CallBuffers, OperationCall, sharedValues, turnsWidth, writeTables, type ProgramSource, type Stage, type WebGpuRuntime } from '@heed/runtime-webgpu';
 import { fieldsOf } from './module.ts';
 import { rowFields } from './rows.ts';
-import type { RowPlace } from './work.ts';
+import type { RowPlace } from './places.ts';
 
 /** The part of a call that its pieces are made from. */
 export interface PieceCall {
