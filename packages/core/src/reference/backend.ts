@@ -21,7 +21,7 @@ const capabilities: Capabilities = Object.freeze({
   observe: ['scores', 'modified', 'masked', 'weights'],
   keyMass: true,
   gradients: true,
-  storage: ['contiguous'],
+  storage: ['contiguous', 'paged'],
   abort: true,
   nonFinite: 'exact',
   deterministic: true,
@@ -87,9 +87,8 @@ class ReferenceBackend implements Backend {
 
 function assessAttention(request: AttentionRequest, shape: CallShape | undefined): Assessment {
   const refusals: Refusal[] = [];
-  if (request.storage !== undefined && request.storage !== 'contiguous') {
-    refusals.push({ stage: 'storage', reason: `the reference reads no ${request.storage} keys`, remedy: 'Gather the pages to one tensor first.' });
-  }
+  if (request.storage === 'quantised') refusals.push({ stage: 'storage', reason: 'the reference reads no quantised keys', remedy: 'Write them out as floats first.' });
+  if (request.storage === 'paged' && (request.gradients ?? []).length > 0) refusals.push({ stage: 'gradients', reason: 'pages have no gradients', remedy: 'Gather the pages to one tensor first.' });
   for (const [name, dtype] of Object.entries(request.dtypes ?? {})) {
     if (!capabilities.dtypes.includes(dtype)) refusals.push({ stage: 'dtype', reason: `${name} is ${dtype}`, remedy: `Use one of ${capabilities.dtypes.join(', ')}.` });
   }

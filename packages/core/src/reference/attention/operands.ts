@@ -1,6 +1,7 @@
 import type { BoundCall } from '../../bind.ts';
 import type { HostTable } from '../../place.ts';
 import { hostTables, onHost } from '../../place.ts';
+import type { Tensor } from '../../tensor.ts';
 import { toFloat64 } from '../../tensor.ts';
 
 /** Query, key and value as dense float64, and the tables: what every pass reads. */
@@ -18,14 +19,15 @@ export interface Operands {
   readonly tables: ReadonlyMap<string, HostTable>;
 }
 
-/** Decodes the inputs of a call. @throws AttentionError `foreign-tensor` */
-export function operandsOf(call: BoundCall): Operands {
-  const { query, key, value } = call.inputs;
+/** Decodes the inputs of a call; keys and values in pages are laid out one after another. @throws AttentionError `foreign-tensor` */
+export function operandsOf(given: BoundCall): Operands {
+  const { query, key, value, pages } = given.inputs;
+  const call = pages === undefined ? given : { ...given, keyRows: (pages.pages.shape[1] ?? 0) * pages.pageLength };
   return {
     call,
     query: toFloat64(onHost('query', query)),
-    key: toFloat64(onHost('key', key)),
-    value: toFloat64(onHost('value', value)),
+    key: unpaged(call, 'key', key),
+    value: unpaged(call, 'value', value),
     queryDim: query.shape[3] ?? 0,
     keyDim: key.shape[3] ?? 0,
     valueDim: value.shape[3] ?? 0,
@@ -37,4 +39,24 @@ export function operandsOf(call: BoundCall): Operands {
 export function rowsOf(dense: Float64Array, heads: number, rows: number, dim: number, batch: number, head: number, first: number, count: number): Float64Array {
   const start = ((batch * heads + head) * rows + first) * dim;
   return dense.subarray(start, start + count * dim);
+}
+
+/** Rows [batch, keyHeads, keyRows, dim] of keys or values that stand as they are, or in pages [pages, keyHeads, pageLength, dim]. Pages past a sequence's length are never looked at. */
+function unpaged({ inputs: { pages }, sequences, keyHeads, keyRows }: BoundCall, name: 'key' | 'value', given: Tensor): Float64Array {
+  const source = toFloat64(onHost(name, given));
+  if (pages === undefined) return source;
+  const table = toFloat64(onHost('pages.pages', pages.pages));
+  const { pageLength } = pages;
+  const dim = given.shape[3] ?? 0;
+  const result = new Float64Array(sequences.length * keyHeads * keyRows * dim);
+  for (const { tensorBatch, keyLength } of sequences) {
+    for (let first = 0; first < keyLength; first += pageLength) {
+      const page = table[(tensorBatch * keyRows + first) / pageLength] ?? 0;
+      for (let head = 0; head < keyHeads; head++) {
+        const from = (page * keyHeads + head) * pageLength * dim;
+        result.set(source.subarray(from, from + pageLength * dim), ((tensorBatch * keyHeads + head) * keyRows + first) * dim);
+      }
+    }
+  }
+  return result;
 }
