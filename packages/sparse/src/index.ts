@@ -1,8 +1,8 @@
 export { sparse, SparseBackend } from './backend.ts';
 export type { SparseOptions } from './backend.ts';
 export type { ListingOptions } from './listing.ts';
-export { gatherQueries, listRows } from './gather.ts';
-export type { GatheredBlockList, GatherOptions } from './gather.ts';
+export { gatherQueries, listRows } from './select/gather.ts';
+export type { GatheredBlockList, GatherOptions } from './select/gather.ts';
 export { blocksOfMask } from './patterns/mask.ts';
 export type { PatternPlane } from './patterns/mask.ts';
 export { bigBirdBlocks } from './patterns/big-bird.ts';

@@ -1,5 +1,5 @@
 import type { AttentionKernel, Backend, HostTensor, Runtime, Tensor } from '@heed/core';
-import type { GatheredBlockList } from '../gather.ts';
+import type { GatheredBlockList } from '../select/gather.ts';
 import { attention, AttentionError, globalTokens, mask, tensor, window, write, type WindowOptions } from '@heed/core';
 import { onRuntime } from '../select/pooled-keys.ts';
 import { patternOf, type Pattern } from './pattern.ts';

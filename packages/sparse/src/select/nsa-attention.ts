@@ -1,6 +1,6 @@
 import type { AttentionKernel, Backend, HostTensor, Runtime, Tensor } from '@heed/core';
 import { attention, AttentionError, causal, tensor, window, write } from '@heed/core';
-import { listRows } from '../gather.ts';
+import { listRows } from './gather.ts';
 import { nsaSizes, type NsaOptions, type NsaSizes } from './nsa-options.ts';
 import { selectNsa } from './nsa.ts';
 import { onRuntime } from './pooled-keys.ts';

@@ -1,6 +1,6 @@
 import type { BlockList, HostTensor } from '@heed/core';
 import { AttentionError, tensor } from '@heed/core';
-import { checkSelection, type Selection } from './select/selection.ts';
+import { checkSelection, type Selection } from './selection.ts';
 
 export interface GatherOptions {
   /** Query rows of a tile. Default 64. */
