@@ -91,7 +91,7 @@ async function findGpu(): Promise<GPU> {
   try {
     // Not a literal: bundlers for the browser would look for a package that only Node needs.
     const name = 'webgpu';
-    const { create } = (await import(/* @vite-ignore */ /* webpackIgnore: true */ name)) as typeof import('webgpu');
+    const { create } = (await import(/* @vite-ignore */ /* webpackIgnore: true */ name)) as { readonly create: (flags: readonly string[]) => GPU };
     return create([]);
   } catch (cause) {
     throw new AttentionError('unsupported', 'There is no WebGPU here.', 'Use a browser that has it, or in Node install the package webgpu beside this one.', { cause });
