@@ -1,11 +1,11 @@
 import type { Assessment, AttentionKernel, AttentionRequest, Backend, CallShape, Capabilities, FastWeightKernel, FastWeightRequest, Request } from '@heed/core';
 import { AttentionError, contractVersion } from '@heed/core';
 import { checkNames, unsupported, type Names } from '@heed/core/compute';
-import { createWasmRuntime, type Program, type WasmRuntime, type WasmRuntimeOptions } from '@heed/runtime-wasm';
+import { createWasmRuntime, type WasmRuntime, type WasmRuntimeOptions } from '@heed/runtime-wasm';
 import { assess, capabilities } from './assess.ts';
-import type { CallWriter } from './call.ts';
 import { CpuKernel } from './kernel.ts';
 import { Preparations } from './preparation.ts';
+import type { Writers } from './programs.ts';
 
 export interface CpuBackendOptions extends Pick<WasmRuntimeOptions, 'threads' | 'vectors'> {
   /** The runtime to work on, shared with others; `threads` and `vectors` are then its own. Default: a new one, which `dispose` closes too. */
@@ -31,7 +31,7 @@ export class CpuBackend implements Backend {
   readonly runtime: WasmRuntime;
   readonly #ownsRuntime: boolean;
   readonly #kernels = new Set<CpuKernel>();
-  readonly #writers = new WeakMap<Program, CallWriter>();
+  readonly #writers: Writers = new WeakMap();
   readonly #preparations: Preparations;
   #disposed = false;
 

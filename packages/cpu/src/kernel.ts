@@ -1,18 +1,17 @@
 import type { AttentionInputs, AttentionKernel, AttentionOutputs, AttentionRequest, CallShape, EnqueueOptions, Explanation, Gradients, HostTensor, MergeClass, ObservedStage, Partial, RunOptions, StopSignal, Tensor } from '@heed/core';
 import type { Binder, BoundCall, KeyInputs } from '@heed/core/compute';
 import { AttentionError, isHostTensor } from '@heed/core';
-import { classifyTiles, countTiles, mergeClassOf, observedShapeOf, partialRequestOf } from '@heed/core/compute';
-import type { Program, Submission, WasmRuntime } from '@heed/runtime-wasm';
+import { classifyTiles, countTiles, mergeClassOf, observedShapeOf } from '@heed/core/compute';
+import type { Submission, WasmRuntime } from '@heed/runtime-wasm';
 import { CallMemory } from '@heed/runtime-wasm';
 import { assess, describePlan } from './assess.ts';
-import { CallWriter, type Operands, type Prepared } from './call.ts';
-import { emitProgram } from './emit/program.ts';
-import { layoutsOf } from './layouts.ts';
+import type { Operands, Prepared } from './call.ts';
 import { fillUnseen, observationChains } from './observation.ts';
 import { RecordCache } from './record-cache.ts';
 import { partsOfCall } from './schedule.ts';
-import { partialPlanOf, type Plan } from './plan.ts';
+import type { Plan } from './plan.ts';
 import type { Preparation } from './preparation.ts';
+import { Programs, type Writers } from './programs.ts';
 
 /** A compiled request on the WebAssembly runtime: bind → classify tiles → write records → run phases on the pool. */
 export class CpuKernel implements AttentionKernel {
@@ -20,28 +19,20 @@ export class CpuKernel implements AttentionKernel {
   readonly mergeClass: MergeClass | null;
   readonly #runtime: WasmRuntime;
   readonly #binder: Binder;
-  readonly #main: Loaded;
-  /** The pass over rows that are looked at. */
-  readonly #observing: Loaded | null;
+  readonly #programs: Programs;
   readonly #records: RecordCache;
-  /** Made when the first partial result is asked for. */
-  #partial: Loaded | undefined;
   readonly #pending = new Set<Submission>();
-  readonly #writers: WeakMap<Program, CallWriter>;
   readonly #onDispose: (kernel: CpuKernel) => void;
   #disposed = false;
 
-  /** @param writers of all kernels of the backend: equal programs read equal records */
-  constructor(runtime: WasmRuntime, request: AttentionRequest, { binder, plan, observing, mergeClass }: Preparation, writers: WeakMap<Program, CallWriter>, onDispose: (kernel: CpuKernel) => void) {
+  constructor(runtime: WasmRuntime, request: AttentionRequest, preparation: Preparation, writers: Writers, onDispose: (kernel: CpuKernel) => void) {
     this.request = request;
-    this.mergeClass = mergeClass;
+    this.mergeClass = preparation.mergeClass;
     this.#runtime = runtime;
-    this.#binder = binder;
-    this.#writers = writers;
+    this.#binder = preparation.binder;
     this.#onDispose = onDispose;
     this.#records = new RecordCache(runtime, request);
-    this.#main = this.#load(request, plan);
-    this.#observing = observing === null ? null : this.#load(request, observing);
+    this.#programs = new Programs(runtime, request, preparation, writers);
   }
 
   enqueue(inputs: AttentionInputs, options: EnqueueOptions = {}): AttentionOutputs<HostTensor> {
@@ -67,7 +58,7 @@ export class CpuKernel implements AttentionKernel {
     const { mergeClass, refusal } = mergeClassOf(this.request.variant);
     if (mergeClass === null) throw new AttentionError('merge-refused', `Partial results of this variant do not merge: ${refusal}.`, 'Run it over all keys at once.');
     const call = this.#binder.bind(inputs, options);
-    const program = (this.#partial ??= this.#load(partialRequestOf(this.request), partialPlanOf(partialRequestOf(this.request), this.#runtime.machine)));
+    const program = this.#programs.partial;
     const { kind } = this.request.variant.normalization.rule;
     const row = (): HostTensor => this.#runtime.tensor(call.rowShape, 'f32');
     const made = {
@@ -102,10 +93,10 @@ export class CpuKernel implements AttentionKernel {
     const { key } = inputs;
     const [batch = 0, keyHeads = 0, keyRows = 0] = key.shape;
     const runtime = this.#runtime;
-    const made = runtime.tensor([batch, keyHeads, keyRows, call.scoreDim], this.#main.plan.dtypes.key);
+    const made = runtime.tensor([batch, keyHeads, keyRows, call.scoreDim], this.#programs.keys.plan.dtypes.key);
     const memory = new CallMemory(runtime);
     try {
-      const { phases, microseconds } = this.#main.writer.keys(call, memory, memory.place(key), made);
+      const { phases, microseconds } = this.#programs.keys.writer.keys(call, memory, memory.place(key), made);
       this.#track(runtime.submit({ phases, microseconds }, { reads: key.runtime === runtime ? [key] : [], writes: [made] }));
       return made;
     } catch (error) {
@@ -122,10 +113,10 @@ export class CpuKernel implements AttentionKernel {
     const { key } = inputs;
     const [batch = 0, keyHeads = 0, keyRows = 0] = key.shape;
     const runtime = this.#runtime;
-    const made = runtime.tensor([batch, keyHeads, keyRows, call.scoreDim], this.#main.plan.dtypes.key);
+    const made = runtime.tensor([batch, keyHeads, keyRows, call.scoreDim], this.#programs.keys.plan.dtypes.key);
     const memory = new CallMemory(runtime);
     try {
-      const { phases, microseconds } = this.#main.writer.keys(call, memory, memory.place(key), made);
+      const { phases, microseconds } = this.#programs.keys.writer.keys(call, memory, memory.place(key), made);
       const submission = runtime.submit({ phases, microseconds }, { participate: true, awaited: true, reads: key.runtime === runtime ? [key] : [], writes: [made] });
       this.#track(submission);
       memory.release();
@@ -149,14 +140,15 @@ export class CpuKernel implements AttentionKernel {
     this.#checkOpen();
     const call = 'query' in about ? this.#binder.bind(about) : null;
     const shape = call === null ? (about as CallShape) : shapeOf(call);
+    const { plan } = this.#programs.blocks;
     const assessment = assess(this.request, this.#runtime.machine, shape);
     return {
       backend: 'cpu',
-      plan: [...describePlan(this.#main.plan), ...this.#runtime.describe()],
-      ...(call === null ? {} : { tiles: countTiles(classifyTiles(call, { blockQuery: this.#main.plan.blockQuery, blockKey: this.#main.plan.stepKey })) }),
+      plan: [...describePlan(plan), ...this.#runtime.describe()],
+      ...(call === null ? {} : { tiles: countTiles(classifyTiles(call, { blockQuery: plan.blockQuery, blockKey: plan.stepKey })) }),
       ...(assessment.supported && assessment.cost !== undefined ? { cost: assessment.cost } : {}),
       alternatives: [],
-      code: { attention: this.#main.program.text() },
+      code: this.#programs.text(),
     };
   }
 
@@ -165,7 +157,7 @@ export class CpuKernel implements AttentionKernel {
     this.#disposed = true;
     await Promise.allSettled([...this.#pending].map(async ({ done }) => done));
     this.#records.clear();
-    for (const loaded of [this.#main, this.#observing, this.#partial ?? null]) if (loaded !== null) this.#runtime.releaseProgram(loaded.program);
+    this.#programs.release();
     this.#onDispose(this);
   }
 
@@ -180,13 +172,13 @@ export class CpuKernel implements AttentionKernel {
       return made;
     };
     try {
-      const observing = this.#observing;
+      const { blocks, observing } = this.#programs;
       const shape = observing === null ? null : observedShapeOf(call);
       const stages = new Map<ObservedStage, HostTensor>();
       for (const stage of observing?.plan.observed ?? []) stages.set(stage, target(undefined, shape?.stage ?? [], 'f32'));
       const keyMass = observing?.plan.observesMass === true ? target(undefined, shape?.mass ?? [], 'f32') : null;
       const outputs: AttentionOutputs<HostTensor> = {
-        output: target(into.output, call.outputShape, this.#main.plan.dtypes.output),
+        output: target(into.output, call.outputShape, blocks.plan.dtypes.output),
         ...(this.request.variant.normalization.rule.kind === 'softmax' ? { logSumExp: target(into.logSumExp, call.rowShape, 'f32') } : {}),
         ...(this.request.observe === undefined ? {} : { observed: Object.fromEntries(stages) }),
         ...(keyMass === null ? {} : { keyMass }),
@@ -195,13 +187,12 @@ export class CpuKernel implements AttentionKernel {
       for (const [stage, tensor] of stages) fillUnseen(stage, tensor);
       keyMass?.view().fill(0);
       const submission = this.#submit(call, writes, run, (memory, operands) => {
-        const { writer, plan } = this.#main;
         const inPlace = this.#readsInPlace(call, operands);
         const records = this.#records.records(call, inPlace, memory, (held) => {
-          const few = inPlace ? partsOfCall(call, plan) : null;
-          return few === null ? writer.blocks(call, held) : writer.parts(call, held, few);
+          const few = inPlace ? partsOfCall(call, blocks.plan) : null;
+          return few === null ? blocks.writer.blocks(call, held) : this.#programs.parts.writer.parts(call, held, few);
         });
-        const parts = [writer.phases(records, call, memory, { operands, outputs })];
+        const parts = [blocks.writer.phases(records, call, memory, { operands, outputs })];
         if (observing !== null && shape !== null) {
           const { tasks, chains } = observationChains(call, observing.plan, shape, keyMass === null ? 0 : runtime.addressOf(keyMass));
           const addresses = new Map([...stages].map(([stage, tensor]) => [stage, runtime.addressOf(tensor)] as const));
@@ -240,14 +231,6 @@ export class CpuKernel implements AttentionKernel {
     return key.strides[3] === 1 && value.strides[3] === 1 && (keysTransformed || request.variant.scoring.keyTransforms.length === 0);
   }
 
-  #load(request: AttentionRequest, plan: Plan): Loaded {
-    const names = ['pack', 'transformKeys', plan.path === 'online' ? 'prefill' : 'rows', ...(plan.readsInPlace ? ['decode', 'mergeParts'] : [])];
-    const program = this.#runtime.program(programKey(request, plan), names, () => emitProgram(request, plan, layoutsOf(request, plan)));
-    const writer = this.#writers.get(program) ?? new CallWriter(plan, layoutsOf(request, plan), program.functions);
-    this.#writers.set(program, writer);
-    return { request, plan, program, writer };
-  }
-
   #track(submission: Submission): void {
     if (submission.settled) return;
     this.#pending.add(submission);
@@ -279,14 +262,6 @@ export class CpuKernel implements AttentionKernel {
   }
 }
 
-/** A program with what it was made from. */
-interface Loaded {
-  readonly request: AttentionRequest;
-  readonly plan: Plan;
-  readonly program: Program;
-  readonly writer: CallWriter;
-}
-
 interface Start {
   readonly awaited?: boolean;
   readonly signal?: StopSignal;
@@ -294,11 +269,6 @@ interface Start {
 
 function stopOf({ signal }: RunOptions): Start {
   return signal === undefined ? {} : { signal };
-}
-
-/** Everything that the emitted code depends on. */
-function programKey(request: AttentionRequest, plan: Plan): string {
-  return JSON.stringify([request.variant.structure, request.queryDim, request.keyDim, request.valueDim, plan]);
 }
 
 function shapeOf(call: BoundCall): CallShape {

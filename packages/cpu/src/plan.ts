@@ -14,6 +14,9 @@ export interface Machine {
   readonly shared: boolean;
 }
 
+/** What a module computes. blocks: any call, queries in blocks. parts: few queries, keys and values where they lie. keys: transformed keys alone. */
+export type Purpose = 'blocks' | 'parts' | 'keys';
+
 /** Everything that emitters and the kernel need to know. Plain data: equal plans give equal code. */
 export interface Plan {
   /**

@@ -31,12 +31,18 @@ export interface BlockTask {
  */
 export function scheduleOf(call: BoundCall, plan: Plan): readonly BlockTask[] {
   const tasks = call.blocks === null ? maskedTasks(call, plan) : listedTasks(call, call.blocks, plan);
-  const groups = new Map<string, Costly[]>();
+  const groups = new Map<number, Costly[]>();
+  // Heads share tiles, so a cost is mostly known.
+  const known = new Map<readonly KeyTile[], { readonly rows: number; readonly cost: number }>();
   for (const task of tasks) {
-    const keys = `${task.sequence} ${Math.floor((task.head * call.keyHeads) / call.heads)}`;
+    const keys = task.sequence * call.keyHeads + Math.floor((task.head * call.keyHeads) / call.heads);
     const members = groups.get(keys) ?? [];
     if (members.length === 0) groups.set(keys, members);
-    members.push({ task, cost: costOf(task) });
+    const rows = task.rows.length;
+    const found = known.get(task.tiles);
+    const cost = found?.rows === rows ? found.cost : costOf(task);
+    if (found === undefined) known.set(task.tiles, { rows, cost });
+    members.push({ task, cost });
   }
   const longest = ([first]: readonly Costly[]): number => first?.cost ?? 0;
   return [...groups.values()]
@@ -237,9 +243,11 @@ function rowGroups(list: ReadList, plane: number, queryLength: number): readonly
   const numbers = range(plane * list.tiles, (plane + 1) * list.tiles);
   if (list.rows === null) return numbers.map((tile, index) => ({ rows: range(index * blockQuery, Math.min((index + 1) * blockQuery, queryLength)), tiles: [tile] }));
   const groups = gatheredGroups(list, list.rows, numbers, queryLength);
+  const standing = new Int32Array(queryLength);
+  for (const { rows } of groups) for (const row of rows) standing[row] = (standing[row] ?? 0) + 1;
+  if (standing.every((count) => count <= 1)) return [...groups, { rows: range(0, queryLength).filter((row) => standing[row] === 0), tiles: [] }];
   const groupsOfRow = Array.from({ length: queryLength }, (): number[] => []);
   for (const [index, { rows }] of groups.entries()) for (const row of rows) groupsOfRow[row]?.push(index);
-  if (groupsOfRow.every((own) => own.length <= 1)) return [...groups, { rows: range(0, queryLength).filter((row) => groupsOfRow[row]?.length === 0), tiles: [] }];
   const together = new Map<string, { readonly rows: number[]; readonly tiles: readonly number[] }>();
   for (const [row, own] of groupsOfRow.entries()) {
     const key = own.join();
@@ -254,28 +262,50 @@ function rowGroups(list: ReadList, plane: number, queryLength: number): readonly
 function gatheredGroups({ blockQuery }: ReadList, rows: TypedArray, tiles: readonly number[], queryLength: number): readonly RowGroup[] {
   const groups: { readonly rows: readonly number[]; readonly tiles: number[] }[] = [];
   for (const tile of tiles) {
-    const own = Array.from(rows.subarray(tile * blockQuery, (tile + 1) * blockQuery)).filter((row) => row >= 0 && row < queryLength);
+    const start = tile * blockQuery;
+    // A long tile in pieces repeats the numbers of the piece before it.
     const last = groups.at(-1);
-    if (last?.rows.length === own.length && last.rows.every((row, place) => row === own[place])) last.tiles.push(tile);
-    else groups.push({ rows: own, tiles: [tile] });
+    if (last !== undefined && repeats(rows, start, blockQuery)) {
+      last.tiles.push(tile);
+      continue;
+    }
+    const own: number[] = [];
+    for (let place = start; place < start + blockQuery; place += 1) {
+      const row = rows[place] ?? -1;
+      if (row >= 0 && row < queryLength) own.push(row);
+    }
+    groups.push({ rows: own, tiles: [tile] });
   }
   return groups;
 }
 
+/** Whether the numbers from `start` are those before it. */
+function repeats(numbers: TypedArray, start: number, count: number): boolean {
+  for (let place = start; place < start + count; place += 1) if (numbers[place] !== numbers[place - count]) return false;
+  return true;
+}
+
 /** What rows of these tiles of the list walk over: blocks side by side that are alike become one run of keys. */
 function tilesOfList({ blockKey, capacity, counts, indices, full }: ReadList, tiles: readonly number[], keyLength: number, plan: Plan): readonly KeyTile[] {
-  const blocks: { readonly block: number; readonly isFull: boolean }[] = [];
+  // Twice the block, and 1 more where it is full.
+  const blocks: number[] = [];
+  let ascending = true;
   for (const tile of tiles) {
     const start = tile * capacity;
-    for (let place = start; place < start + (counts[tile] ?? 0); place += 1) blocks.push({ block: indices[place] ?? 0, isFull: full?.[place] === 1 });
+    for (let place = start; place < start + (counts[tile] ?? 0); place += 1) {
+      const block = 2 * (indices[place] ?? 0) + (full?.[place] === 1 ? 1 : 0);
+      ascending &&= block >= (blocks.at(-1) ?? 0);
+      blocks.push(block);
+    }
   }
-  if (tiles.length > 1) blocks.sort((a, b) => a.block - b.block);
+  if (!ascending) blocks.sort((a, b) => a - b);
   const found: KeyTile[] = [];
   for (let at = 0; at < blocks.length;) {
-    const { block = 0, isFull = false } = blocks[at] ?? {};
+    const first = blocks[at] ?? 0;
     let end = at + 1;
-    while (blocks[end]?.block === block + end - at && blocks[end]?.isFull === isFull) end += 1;
-    found.push(...tilesOfRun(block * blockKey, Math.min((block + end - at) * blockKey, keyLength), isFull, plan));
+    while (blocks[end] === first + 2 * (end - at)) end += 1;
+    const block = first >> 1;
+    found.push(...tilesOfRun(block * blockKey, Math.min((block + end - at) * blockKey, keyLength), first % 2 === 1, plan));
     at = end;
   }
   return found;
