@@ -2,7 +2,7 @@ import { attention, causal, rope, scaledDot, sinkTokens, softmax, tensor, toFloa
 import { isAttentionError } from '@heed/core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createContiguousCache, createMultiHeadAttention, createPagePool, createPagedCache, createPrefixedCache, createQuantisedCache, createRingCache, type CacheShape, type KeyValueCache, type MultiHeadAttention } from '../src/index.ts';
-import { backends, bytesLeft, close, elements, expectClose, hasAdapter, Random } from './support.ts';
+import { backends, bytesLeft, close, elements, expectClose, Random, tried } from './support.ts';
 
 const dim = 12;
 const heads = 4;
@@ -59,7 +59,7 @@ async function inChunks(layer: MultiHeadAttention, cache: KeyValueCache, x: Host
 
 const ones = (count: number): readonly number[] => Array.from({ length: count }, () => 1);
 
-describe.each(['reference', 'cpu', ...(hasAdapter() ? (['webgpu'] as const) : [])] as const)('caches on %s', (name) => {
+describe.each(tried)('caches on %s', (name) => {
   let backend: Backend;
   beforeAll(async () => {
     backend = await backends[name]();

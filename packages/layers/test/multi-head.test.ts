@@ -1,7 +1,7 @@
 import { attention, causal, rope, scaledDot, softcap, tensor, toFloat64, window, type AttentionVariant, type Backend, type HostTensor } from '@heed/core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createContiguousCache, createMultiHeadAttention, type MultiHeadWeights } from '../src/index.ts';
-import { backends, bytesLeft, close, elements, expectClose, hasAdapter, plainAttention, plainHeads, plainLinear, Random, take } from './support.ts';
+import { backends, bytesLeft, close, elements, expectClose, plainAttention, plainHeads, plainLinear, Random, take, tried } from './support.ts';
 
 interface Case {
   readonly heads: number;
@@ -44,7 +44,7 @@ async function plainLayer(variant: AttentionVariant, weights: HostWeights, { hea
 
 const rotary = attention({ scoring: scaledDot().transform(rope({ pairing: 'half' })).modify(softcap(20)), masking: causal() });
 
-describe.each(['reference', 'cpu', ...(hasAdapter() ? (['webgpu'] as const) : [])] as const)('multi-head attention on %s', (name) => {
+describe.each(tried)('multi-head attention on %s', (name) => {
   let backend: Backend;
   beforeAll(async () => {
     backend = await backends[name]();

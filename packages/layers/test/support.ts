@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import { contiguousStrides, isHostTensor, tensor, toFloat64, type AttentionInputs, type AttentionVariant, type Backend, type HostTensor, type Runtime, type Tensor } from '@heed/core';
 import { createReferenceBackend } from '@heed/core/reference';
 import { createCpuBackend } from '@heed/cpu';
@@ -12,16 +11,8 @@ export const backends: Readonly<Record<'reference' | 'cpu' | 'webgpu', () => Pro
   webgpu: async () => createWebGpuBackend(),
 };
 
-/** SwiftShader, as Debian's Chromium brings it, where nothing else is named. */
-const swiftShader = '/usr/lib/chromium/vk_swiftshader_icd.json';
-
-/** Whether WebGPU in Node has an adapter to find here. */
-export function hasAdapter(): boolean {
-  if (process.env.VK_ICD_FILENAMES !== undefined) return true;
-  if (!existsSync(swiftShader)) return false;
-  process.env.VK_ICD_FILENAMES = swiftShader;
-  return true;
-}
+/** The backends of the lane that runs: that of devices has the device alone. */
+export const tried: readonly (keyof typeof backends)[] = process.env.HEED_ON_DEVICE === undefined ? ['reference', 'cpu'] : ['webgpu'];
 
 /** Closes the backend and, where it does not do so itself, its runtime. */
 export async function close(backend: Backend): Promise<void> {
