@@ -31,6 +31,7 @@ export const lanes: readonly Lane[] = [
   { script: 'conformance-deno', leavesCounts: true },
   { script: 'conformance-bun', leavesCounts: true },
   { script: 'conformance-webgpu', leavesCounts: true },
+  { script: 'conformance-graph-webgpu', leavesCounts: true },
   // Unit tests that need a GPU, or SwiftShader.
   { script: 'device', leavesCounts: true },
   { script: 'browser', leavesCounts: true },

@@ -4,10 +4,11 @@ import { AttentionError, isHostTensor, toFloat64 } from '@heed/core';
 import { createBinder, mergeClassOf, observedShapeOf, partialRequestOf } from '@heed/core/compute';
 import { CallMemory, type Program, type Submission, type WasmRuntime } from '@heed/runtime-wasm';
 import { busiestNode } from '../node-runs.ts';
+import { copyStrided } from '../copy-strided.ts';
 import { assess } from './assess.ts';
 import { CallWriter, type Prepared } from './call.ts';
 import { emitProgram } from './emit/program.ts';
-import { copyStrided, outputTensors } from './outputs.ts';
+import { outputTensors } from './outputs.ts';
 import { layoutsOf } from './plan/layouts.ts';
 import { describePlan, observingPlanOf, partialPlanOf, planOf, type GraphMachine, type Plan } from './plan/plan.ts';
 
