@@ -31,19 +31,24 @@ function clamp(x: Vector, low: number, high: number): Vector {
 const ln2High = 0.693145751953125;
 const ln2Low = 1.4286068203094173e-06;
 
+/** Adding and subtracting it rounds to the nearest integer, ties to even; in between, the low bits hold that integer. For |x| < 2²². */
+const roundingShift = 1.5 * 2 ** 23;
+
 /** e^x. 1 ULP. 0 below −104, ∞ above 88.73. */
 export function exp(lanes: Lanes, x: Vector): Local<'v128'> {
   const { f } = lanes;
+  const shift = constantF32x4(roundingShift);
   const bounded = f.let('exp.x', clamp(x, -105, 89));
-  const n = f.let('exp.n', f32x4.nearest(f32x4.mul(bounded, constantF32x4(Math.LOG2E))));
+  const shifted = f.let('exp.shifted', f32x4.add(f32x4.mul(bounded, constantF32x4(Math.LOG2E)), shift));
+  const n = f.let('exp.n', f32x4.sub(shifted, shift));
   const rest = f.let('exp.rest', multiplySubtract(lanes, n, constantF32x4(ln2High), bounded));
   f.set(rest, multiplySubtract(lanes, n, constantF32x4(ln2Low), rest));
   const tail = polynomial(lanes, rest, [0.4999999403953552, 0.1666651964187622, 0.04166840761899948, 0.008368921466171741, 0.0013814173871651292]);
   // e^r = 1 + (r + r² · tail): the large terms are added last.
   const square = f.let('exp.square', f32x4.mul(rest, rest));
   const sum = f.let('exp.sum', f32x4.add(multiplyAdd(lanes, tail, square, rest), constantF32x4(1)));
-  // 2ⁿ in two factors, so that neither leaves the range where the product does not.
-  const whole = f.let('exp.whole', i32x4.trunc_sat_f32x4_s(n));
+  // 2ⁿ in two factors, so that neither leaves the range where the product does not. Of NaN, `sum` is NaN, whatever the factors are.
+  const whole = f.let('exp.whole', i32x4.sub(shifted, shift));
   const half = f.let('exp.half', i32x4.shr_s(whole, 1));
   const power = (exponent: Vector): Vector => i32x4.shl(i32x4.add(exponent, constantI32x4(127)), 23);
   return f.let('exp', f32x4.mul(f32x4.mul(sum, power(half)), power(i32x4.sub(whole, half))));

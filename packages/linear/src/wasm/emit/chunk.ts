@@ -4,6 +4,7 @@ import { emitChannelPairs } from './channel-decay.ts';
 import type { Callee, Emission } from './context.ts';
 import { emitDecayPairs, emitDecays } from './decay.ts';
 import { emitProduct } from './product.ts';
+import { emitReadSums, emitWriteSums, sumsApart } from './row-sums.ts';
 import { emitSolve } from './solve.ts';
 import { emitScaleColumns, emitScaleRows, emitTurn } from './turn.ts';
 
@@ -22,6 +23,7 @@ const { i32 } = instructions;
 export function emitChunk(emission: Emission): Callee {
   const { module, plan, scratch: places } = emission;
   const { recall, decay, widthStride, valueStride, rows: chunkRows, tile, epsilon } = plan;
+  const apart = sumsApart(plan);
   const [vectorRow, valueRow, pairRow] = [widthStride * 4, valueStride * 4, chunkRows * 4];
   const own = recall !== null && !recall.isDelta;
   const isScalar = decay !== null && decay !== 'channel';
@@ -46,10 +48,11 @@ export function emitChunk(emission: Emission): Callee {
   const scaleRows = plan.strength && recall?.isDelta !== true ? emitScaleRows(emission) : null;
   const scaleColumns = isScalar ? emitScaleColumns(emission) : null;
   const solve = recall === null ? null : emitSolve(emission);
+  const [readSums, writeSums] = apart ? [emitReadSums(emission), emitWriteSums(emission)] : [null, null];
 
   return module.function('chunk', { parameters: { scratch: 'i32', rows: 'i32', columns: 'i32', reads: 'i32' } }, (f, { scratch, rows, columns, reads }) => {
     const at = (place: number): Value<'i32'> => i32.add(scratch, place);
-    const padded = f.let('padded', i32.and(i32.add(columns, tile.columns - 1 + (epsilon === null ? 0 : 1)), -tile.columns));
+    const padded = f.let('padded', i32.and(i32.add(columns, tile.columns - 1 + (epsilon === null || apart ? 0 : 1)), -tile.columns));
     const run = (callee: Callee | null, ...operands: Parameters<typeof callTo>[1][]): void => {
       if (callee !== null) f.do(callTo(callee, ...operands));
     };
@@ -77,11 +80,13 @@ export function emitChunk(emission: Emission): Callee {
       f.comment('3. what is read');
       run(readState, at(places.query), at(places.memory), at(places.output), rows, padded, widthStride, 0);
       run(readChunk, at(places.queryKey), at(places.value), at(places.output), rows, padded, 0, at(places.since));
+      run(readSums, scratch, rows);
       run(readRemoved, at(places.queryRemove), at(places.removed), at(places.output), rows, padded, 0, 0);
     });
     f.comment('4. the state behind the chunk');
     run(scaleColumns, at(places.keyTurned), at(places.until), rows);
     if (own) run(scaleColumns, at(places.removeTurned), at(places.until), rows);
+    run(writeSums, scratch, rows);
     run(writeState, at(places.keyTurned), at(places.value), at(places.memory), widthStride, padded, rows, at(places.total));
     run(writeRemoved, at(places.removeTurned), at(places.removed), at(places.memory), widthStride, padded, rows, 0);
   });

@@ -55,7 +55,7 @@ function emitTransformed(emission: Emission, side: 'query' | 'key'): Callee {
   const { module, plan, layouts } = emission;
   const transforms = side === 'query' ? plan.queryTransforms : plan.keyTransforms;
   const dim = side === 'query' ? plan.queryDim : plan.keyDim;
-  return module.function(`${side}Row`, { parameters: { call: 'i32', scratch: 'i32', sequence: 'i32', head: 'i32', index: 'i32', target: 'i32' } }, (f, { call, scratch, sequence, head, index, target }) => {
+  return module.function(`${side}Row`, { parameters: { call: 'i32', scratch: 'i32', sequence: 'i32', head: 'i32', index: 'i32', target: 'i32' }, constantsOnce: true }, (f, { call, scratch, sequence, head, index, target }) => {
     const { tensorBatch, start, first } = ((): Record<'tensorBatch' | 'start' | 'first', Local<'i32'>> => {
       const words = readWords(f, sequence, layouts.sequence, ['tensorBatch', `${side}Start`, `${side}Position`]);
       return { tensorBatch: words.tensorBatch, start: words[`${side}Start`], first: words[`${side}Position`] };
@@ -73,8 +73,11 @@ function emitTransformed(emission: Emission, side: 'query' | 'key'): Callee {
         f.set(position, i32.add(position, plan.positionPeriod ?? 0));
       });
     }
-    const work = f.let('work', i32.add(scratch, emission.scratch.work));
+    // Transforms that keep every number in its place work where the row will stand.
+    const inPlace = transforms.every(({ kind }) => kind === 'elementwise' || kind === 'norm');
+    const work = inPlace ? target : f.let('work', i32.add(scratch, emission.scratch.work));
     const row = transformRow(f, surroundings(emission, call), { side, transforms, dim, dtype: plan.dtypes[side], sequence, head, index, position, address, channelBytes, work });
+    if (inPlace) return;
     forVectors(f, plan.widthStride, (bytes) => {
       f.do(v128.store(i32.add(target, bytes), v128.load(i32.add(row, bytes))));
     });

@@ -1,6 +1,7 @@
 import type { FunctionBuilder, Local } from '@heed/runtime-wasm';
 import { constantF32x4, instructions, storageBytes, storeFloat, storeFloats } from '@heed/runtime-wasm';
 import type { FloatStorage } from '@heed/runtime-wasm';
+import { roundUp } from '../plan/machine-plan.ts';
 import { fillVectors, forVectors, readWords, rowOf, taskRecord, tensorRow, type Callee, type Emission } from './context.ts';
 
 const { f32, f32x4, i32, v128 } = instructions;
@@ -24,7 +25,7 @@ export function emitStore(emission: Emission): Callee {
         const sum = f.let('sum', f32.load(i32.add(source, i32.shl(columns, 2))));
         f.set(factor, f32x4.splat(f32.div(scale, f32.add(f32.mul(scale, sum), f32.load(call, layouts.call.offset('epsilon'))))));
       }
-      forVectors(f, plan.valueStride, (bytes) => {
+      forVectors(f, roundUp(plan.valueDim, 4), (bytes) => {
         const place = f.let('place', i32.add(source, bytes));
         f.do(v128.store(place, f32x4.mul(v128.load(place), factor)));
       });
