@@ -17,7 +17,11 @@ export class TileRuns {
       longer.set(this.#runs);
       this.#runs = longer;
     }
-    this.#runs.set([row, from, to, found], this.#length);
+    const runs = this.#runs;
+    runs[this.#length] = row;
+    runs[this.#length + 1] = from;
+    runs[this.#length + 2] = to;
+    runs[this.#length + 3] = found;
     this.#length += words;
   }
 

@@ -180,7 +180,7 @@ function point(value: number): Interval {
 /** Least and greatest elements of parts of tables, each part looked at once. */
 class TableBounds {
   readonly #tables: Readonly<Record<string, BoundTable>>;
-  readonly #known = new Map<string, Interval>();
+  readonly #known = new Map<string, Known>();
 
   constructor(tables: Readonly<Record<string, BoundTable>>) {
     this.#tables = tables;
@@ -189,9 +189,21 @@ class TableBounds {
   at(name: string, indices: readonly Interval[]): Interval {
     const table = this.#tables[name];
     if (table === undefined) return everything;
-    const key = `${name} ${indices.map(({ low, high }) => `${low} ${high}`).join(' ')}`;
-    const known = this.#known.get(key) ?? tableInterval(table, indices);
-    this.#known.set(key, known);
+    let known = this.#known.get(name);
+    if (known === undefined) this.#known.set(name, (known = new Known()));
+    for (const { low, high } of indices) known = known.next(low).next(high);
+    return (known.interval ??= tableInterval(table, indices));
+  }
+}
+
+/** What is known of indices that begin alike. */
+class Known {
+  interval: Interval | undefined;
+  readonly #next = new Map<number, Known>();
+
+  next(index: number): Known {
+    const known = this.#next.get(index) ?? new Known();
+    this.#next.set(index, known);
     return known;
   }
 }

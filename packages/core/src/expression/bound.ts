@@ -45,10 +45,15 @@ export function bound(expression: Expression, at: BoundEnvironment): Interval {
 }
 
 function boundOperation(node: Operation, at: BoundEnvironment): Interval {
-  const operands = node.operands.map((operand) => bound(operand, at));
-  const exact = operands.every((interval) => interval.low === interval.high && Number.isFinite(interval.low));
-  if (exact && node.type !== 'f32') return point(evaluateOperator(node.operator, node.type, operands.map((interval) => interval.low)));
-  const [a = everything, b = everything, c = everything] = operands;
+  const [first, second, third] = node.operands;
+  const a = first === undefined ? everything : bound(first, at);
+  // What one side decides needs no look at the other, which may be a table.
+  if (node.operator === 'or' && a.low === 1) return always;
+  if (node.operator === 'and' && a.high === 0) return never;
+  const b = second === undefined ? everything : bound(second, at);
+  const c = third === undefined ? everything : bound(third, at);
+  const exact = (first === undefined || isPoint(a)) && (second === undefined || isPoint(b)) && (third === undefined || isPoint(c));
+  if (exact && node.type !== 'f32') return point(evaluateOperator(node.operator, node.type, [a.low, b.low, c.low].slice(0, node.operands.length)));
   const result = rules[node.operator](a, b, c);
   if (Number.isNaN(result.low) || Number.isNaN(result.high)) return unknown[node.type];
   if (node.type === 'i32') return result.low < integers.low || result.high > integers.high ? integers : result;
@@ -92,6 +97,10 @@ const unsure: Interval = { low: 0, high: 1 };
 
 function ordered(yes: boolean, no: boolean): Interval {
   return yes ? always : no ? never : unsure;
+}
+
+function isPoint({ low, high }: Interval): boolean {
+  return low === high && Number.isFinite(low);
 }
 
 function disjoint(a: Interval, b: Interval): boolean {
