@@ -55,13 +55,16 @@ function toleranceTable(): string {
   return ['| bound | formula | reason |', '|---|---|---|', ...rows].join('\n');
 }
 
-/** Reports that the conformance lanes of all packages have left: one for each backend, not one for each runtime it is judged in. */
+/** Reports that the conformance lanes of all packages have left: one for each backend, not one for each runtime it is judged in. A backend of one name on two runtimes is told apart by its lane. */
 export function conformanceReports(): readonly ConformanceReport[] {
   return workspacePackages().flatMap(({ folder, manifest }) =>
     Object.keys(manifest.scripts ?? {})
       .filter((script) => script === 'conformance' || script === 'conformance-webgpu')
-      .map((script) => countsFile(folder, script))
-      .filter((file) => existsSync(file))
-      .map((file) => JSON.parse(readFileSync(file, 'utf8')) as ConformanceReport),
+      .map((script) => ({ script, file: countsFile(folder, script) }))
+      .filter(({ file }) => existsSync(file))
+      .map(({ script, file }) => {
+        const report = JSON.parse(readFileSync(file, 'utf8')) as ConformanceReport;
+        return script === 'conformance-webgpu' && !report.backend.includes('webgpu') ? { ...report, backend: `${report.backend}(webgpu)` } : report;
+      }),
   );
 }

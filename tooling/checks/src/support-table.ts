@@ -4,7 +4,7 @@ export interface ConformanceReport {
   readonly cases: Readonly<Record<string, { readonly id: string; readonly area: string; readonly passed: boolean; readonly mode: 'direct' | 'refusal' }>>;
 }
 
-/** Areas of the suite whose cases are named after variants, in the order of the pipeline. */
+/** Areas of the suite whose cases are named after variants: those of the pipeline in its order, then the rules of fast weights. */
 const areas: Readonly<Record<string, string>> = {
   scoring: 'scoring',
   transforms: 'row transforms',
@@ -12,6 +12,7 @@ const areas: Readonly<Record<string, string>> = {
   masking: 'masks',
   normalization: 'normalization and reweighing',
   aggregation: 'aggregation',
+  'fast-weights': 'rules of fast weights',
 };
 
 type Verdict = 'yes' | 'refused' | 'wrong';
