@@ -1,7 +1,8 @@
 import type { AttentionStages, AttentionVariant } from '@heed/core';
+import { favorFrequencies } from '@heed/core/compute';
 import {
   additive, additiveBias, addRow, alibi, attention, based, bilinear, booleanMask, causal, chunkedLocal, cosformer, cosine, decomposedBias, dilated, distance, documents, dot, dpfp, dropout, elementwise, eluFeatures, entmax,
-  expFeatures, favor, favorFrequencies, fixedPattern, gat, gatV2, gaussian, globalTokens, gumbel, hardMax, headScale, hedgehog, keyPadding, l2Norm, laser, layerNorm, leakyRelu, lengthScaling, lowRank, mask, maximum, modifier,
+  expFeatures, favor, fixedPattern, gat, gatV2, gaussian, globalTokens, gumbel, hardMax, headScale, hedgehog, keyPadding, l2Norm, laser, layerNorm, leakyRelu, lengthScaling, lowRank, mask, maximum, modifier,
   neighbourhood, none, normalization, outputGate, positionWeight, prefix, projection, relativeQuery, relu, reluFeatures, reluSquared, reweighing, rmsNorm, rope, rowSum, scalableSoftmax, scaledDot, scoring, shaw, sigmoid, sinkTokens,
   softcap, softmax, softmaxOffByOne, sparsemax, stridedPattern, t5Bias, t5BucketTable, temperature, temperatureTuning, tree, treeIntervals, weightedSum, window, write,
 } from '@heed/core';

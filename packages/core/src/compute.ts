@@ -17,11 +17,13 @@ export type { BoundFastWeights, BoundFastWeightSequence } from './fast-weights/b
 export { checkFastWeightRequest, fastWeightDTypes } from './fast-weights/request.ts';
 export { hiddenDimOf, stateShapes, widthOf } from './fast-weights/state.ts';
 export type { StateSizes } from './fast-weights/state.ts';
+export { favorFrequencies } from './stages/transforms/favor-frequencies.ts';
+export type { FavorFrequenciesOptions } from './stages/transforms/favor-frequencies.ts';
 export { HostValues } from './host-values.ts';
 export type { CallValues } from './host-values.ts';
 export { observedShapeOf } from './observed-shape.ts';
 export type { ObservedShape } from './observed-shape.ts';
-export { isOnline, pairExpressions, queryTablesOf, randomStreamsOf } from './pairs.ts';
+export { isOnline, pairExpressions, queryTablesOf, randomStreamsOf, readsEdges } from './pairs.ts';
 export type { RandomStream } from './pairs.ts';
 export { finalize, merge, mergeClassOf } from './partial.ts';
 export type { Merging } from './partial.ts';

@@ -1,4 +1,4 @@
-export { attention, isProduct, readsEdges } from './variant.ts';
+export { attention, isProduct } from './variant.ts';
 export type { AttentionStages, AttentionVariant } from './variant.ts';
 export { AttentionError, errorCodes, isAttentionError } from './errors.ts';
 export type { ErrorCode } from './errors.ts';
@@ -78,8 +78,6 @@ export { cosformer } from './stages/transforms/cosformer.ts';
 export type { CosformerOptions } from './stages/transforms/cosformer.ts';
 export { favor } from './stages/transforms/favor.ts';
 export type { FavorOptions } from './stages/transforms/favor.ts';
-export { favorFrequencies } from './stages/transforms/favor-frequencies.ts';
-export type { FavorFrequenciesOptions } from './stages/transforms/favor-frequencies.ts';
 
 export { edgeBias } from './stages/modifiers/edge-bias.ts';
 export type { EdgeBiasOptions } from './stages/modifiers/edge-bias.ts';

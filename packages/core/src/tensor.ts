@@ -178,7 +178,7 @@ export function restride(original: HostTensor, shape: readonly number[], strides
   const indices = typeof start === 'number' ? [start] : start;
   const offset = typeof start === 'number' ? start : start.reduce((sum, index, axis) => sum + index * (original.strides[axis] ?? 0), 0);
   if (indices.some((index) => !Number.isSafeInteger(index) || index < 0) || offset + spanOf(shape, strides) > spanOf(original.shape, original.strides)) {
-    throw new AttentionError('invalid-tensor', `Shape [${shape.join(', ')}] with strides [${strides.join(', ')}] from [${indices.join(', ')}] leaves its tensor.`, 'Slice within the original shape.');
+    throw new AttentionError('invalid-tensor', `Shape [${shape.join(', ')}] with strides [${strides.join(', ')}] from ${indices.join(', ')} leaves its tensor.`, 'Slice within the original shape.');
   }
   const { dtype, runtime } = original;
   return Object.freeze({ dtype, shape: Object.freeze([...shape]), strides: Object.freeze([...strides]), runtime, view: () => original.view().subarray(offset) });

@@ -93,11 +93,6 @@ function checkStages(variant: Stages): void {
   if (rule.kind === 'rowSum') checkRowWide('epsilon', rule.epsilon);
 }
 
-/** Whether a variant reads `edgeIndex`, or a table with one entry for each edge. Backends without edge lists refuse it. */
-export function readsEdges(variant: AttentionVariant): boolean {
-  return Object.values(variant.tables).some(({ axes }) => axes.includes('edge')) || pairExpressions(variant).some(([, expression]) => readsInput(expression, 'edgeIndex'));
-}
-
 /** Every expression of a variant outside of transforms, with the slot where it stands, in the order of the pipeline. */
 export function pairExpressions({ scoring, masking, normalization, aggregation }: Pick<AttentionVariant, 'scoring' | 'masking' | 'normalization' | 'aggregation'>): readonly (readonly [Slot, Expression])[] {
   const { rule, reweigh } = normalization;

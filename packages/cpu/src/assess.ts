@@ -1,5 +1,5 @@
 import type { Assessment, AttentionRequest, CallShape, Capabilities, Refusal, Request } from '@heed/core';
-import { readsEdges } from '@heed/core';
+import { readsEdges } from '@heed/core/compute';
 import { planOf, type Machine, type Plan } from './plan.ts';
 
 /** What this backend can do; `assess` refuses the rest. */

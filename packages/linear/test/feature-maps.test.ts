@@ -1,7 +1,8 @@
 /** Feature maps and row transforms: forward in both readings, and gradients. Expected values: the float64 reference, whose gradients the suite checks by central differences; Choromanski 2021 for FAVOR+. */
 import type { AttentionInputs, FastWeightGradientName, HostTensor, RowTransform } from '@heed/core';
+import { favorFrequencies } from '@heed/core/compute';
 import {
-  additiveRule, attention, based, causal, cosformer, dot, dpfp, eluFeatures, expFeatures, fastWeights, favor, favorFrequencies, hedgehog, inputsOfRule, l2Norm, layerNorm, none, projection, reluFeatures, rmsNorm, rope, rowSum, tensor,
+  additiveRule, attention, based, causal, cosformer, dot, dpfp, eluFeatures, expFeatures, fastWeights, favor, hedgehog, inputsOfRule, l2Norm, layerNorm, none, projection, reluFeatures, rmsNorm, rope, rowSum, tensor,
 } from '@heed/core';
 import { createReferenceBackend } from '@heed/core/reference';
 import { RandomSource } from '@heed/conformance';

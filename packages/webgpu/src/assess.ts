@@ -1,4 +1,5 @@
-import { readsEdges, transformedWidth, type Assessment, type AttentionRequest, type CallShape, type Capabilities, type Refusal, type Request } from '@heed/core';
+import { transformedWidth, type Assessment, type AttentionRequest, type CallShape, type Capabilities, type Refusal, type Request } from '@heed/core';
+import { readsEdges } from '@heed/core/compute';
 import type { Machine } from '@heed/runtime-webgpu';
 import { blockKeyOf, blockQueryOf, laneKeys, tileRefusal } from './tiles.ts';
 import { planOf, type Plan } from './plan.ts';

@@ -5,7 +5,7 @@ import { gzipSync } from 'node:zlib';
 
 /** The most an entry point may weigh, in bytes: everything it brings but other packages, minified and gzipped. */
 export const budgets: Readonly<Record<string, Readonly<Record<string, number>>>> = {
-  '@heed/core': { '.': 20_000, './compute': 30_000 },
+  '@heed/core': { '.': 20_000, './compute': 36_000 },
 };
 
 interface Exports {

@@ -1,9 +1,9 @@
 import {
-  addRow, additive, additiveBias, alibi, based, bilinear, booleanMask, causal, chunkedLocal, cosformer, cosine, decomposedBias, dilated, distance, documents, dot, dpfp, dropout, eluFeatures, entmax, expFeatures, favor, favorFrequencies,
-  fixedPattern, full, gat, gatV2, gaussian, globalTokens, gumbel, hardMax, headScale, hedgehog, keyPadding, l2Norm, laser, layerNorm, leakyRelu, lengthScaling, lowRank, maximum, neighbourhood, none, outputGate, positionWeight, prefix,
+  addRow, additive, additiveBias, alibi, based, bilinear, booleanMask, causal, chunkedLocal, cosformer, cosine, decomposedBias, dilated, distance, documents, dot, dpfp, dropout, eluFeatures, entmax, expFeatures, favor,   fixedPattern, full, gat, gatV2, gaussian, globalTokens, gumbel, hardMax, headScale, hedgehog, keyPadding, l2Norm, laser, layerNorm, leakyRelu, lengthScaling, lowRank, maximum, neighbourhood, none, outputGate, positionWeight, prefix,
   projection, relativeQuery, relu, reluFeatures, reluSquared, rmsNorm, rope, rowSum, scalableSoftmax, scaledDot, shaw, sigmoid, sinkTokens, softcap, softmax, softmaxOffByOne, sparsemax, stridedPattern, t5Bias, t5BucketTable, temperature,
   temperatureTuning, tree, treeIntervals, weightedSum, window, type Aggregation, type Masking, type Modifier, type Normalization, type Scoring,
 } from '@heed/core';
+import { favorFrequencies } from '@heed/core/compute';
 import type { Shape, TableOptions } from '@heed/conformance';
 
 /** One choice of a stage: what it is called, and one line that says what it does. */

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
+import { favorFrequencies } from '../../src/compute.ts';
 import type { Elementwise, RowNorm, RowTransform } from '../../src/index.ts';
 import {
-  addRow, attention, based, cosformer, dpfp, elementwise, eluFeatures, expFeatures, favor, favorFrequencies, hedgehog, l2Norm, layerNorm, none, reluFeatures, rmsNorm, rope, scaledDot,
+  addRow, attention, based, cosformer, dpfp, elementwise, eluFeatures, expFeatures, favor, hedgehog, l2Norm, layerNorm, none, reluFeatures, rmsNorm, rope, scaledDot,
   transformedWidth,
 } from '../../src/index.ts';
 import { codeOf } from '../code-of.ts';

@@ -1,11 +1,12 @@
 import { describe, expect, test } from 'vitest';
+import { favorFrequencies } from '../../src/compute.ts';
 import * as core from '../../src/index.ts';
 import { expectRefusal } from '../validate/calls.ts';
 
 const { attention, causal, elementwise, mask, modifier, scaledDot, softcap, softmax, tensor, weightedSum, zeros } = core;
 
 /** A function of core as a caller without types sees it. */
-const untyped = (name: string): ((...values: readonly unknown[]) => unknown) => Reflect.get(core, name) as (...values: readonly unknown[]) => unknown;
+const untyped = (name: string): ((...values: readonly unknown[]) => unknown) => Reflect.get({ ...core, favorFrequencies }, name) as (...values: readonly unknown[]) => unknown;
 
 /** A scope as a caller without types sees it: any name might be there. */
 interface Loose {

@@ -1,8 +1,6 @@
-import { given } from '../arguments.ts';
-import { AttentionError } from '../../errors.ts';
+import { given, requireInteger } from '../arguments.ts';
 import { constant } from '../../expression/build.ts';
 import type { Term } from '../../expression/build.ts';
-import { show } from '../../show.ts';
 import type { Modifier } from './modifier.ts';
 import { modifier } from './modifier.ts';
 
@@ -19,7 +17,7 @@ export interface EdgeFeaturesOptions {
  */
 export function edgeFeatures(options: EdgeFeaturesOptions): Modifier {
   const { width } = given(options);
-  if (!Number.isInteger(width) || width < 1) throw new AttentionError('invalid-argument', `edgeFeatures got the width ${show(width)}.`, 'Expected a positive integer.');
+  requireInteger('edgeFeatures', 'width', width, 1);
   return modifier('edgeFeatures', ({ score, head, edgeIndex, table }) => {
     const [features, vector] = [table('edgeFeatures', ['edge', width]), table('edgeVector', ['head', width])];
     const terms = Array.from({ length: width }, (_, channel): Term<'f32'> => features.at(edgeIndex, channel).mul(vector.at(head, channel)));

@@ -5,7 +5,7 @@ import type { FeatureMap } from './transform.ts';
 export interface FavorOptions {
   /** Number of random features. */
   readonly features: number;
-  /** Name of the table [features, dim] of frequencies, the same for queries and keys; {@link favorFrequencies} makes one. Default 'favorFrequencies'. */
+  /** Name of the table [features, dim] of frequencies, the same for queries and keys; `favorFrequencies` of `@heed/core/compute` makes one. Default 'favorFrequencies'. */
   readonly table?: string;
   /** Size of the table's last axis: 'queryDim', 'keyDim', a number or any name. Default 'queryDim'. */
   readonly axis?: Axis;
