@@ -1,12 +1,11 @@
-/** Random graphs and inputs, and the dense reference that they are compared with. */
-import type { AttentionInputs, AttentionOutputs, AttentionVariant, HostTensor, Tensor } from '@heed/core';
-import { isHostTensor, tensor, toFloat64 } from '@heed/core';
+/** Variants over edges, random graphs and inputs, and the dense reference that they are compared with. */
+import type { AttentionInputs, AttentionOutputs, AttentionVariant, Backend, HostTensor, Tensor } from '@heed/core';
+import { alibi, attention, causal, edgeBias, edgeFeatures, entmax, gat, gatV2, hardMax, isHostTensor, maximum, none, outputGate, rope, scaledDot, sigmoid, softmax, sparsemax, tensor, toFloat64, weightedSum } from '@heed/core';
 import type { Edge, HostEdgeList } from '@heed/core/compute';
 import { edgeList } from '@heed/core/compute';
 import { createReferenceBackend } from '@heed/core/reference';
 import { RandomSource } from '@heed/conformance';
 import { expect } from 'vitest';
-import type { GraphBackend } from '../../src/graph/wasm/index.ts';
 
 export interface GraphShape {
   readonly queryLength: number;
@@ -35,7 +34,7 @@ export function randomInputs(random: RandomSource, shape: GraphShape): Pick<Atte
 }
 
 /** The output of a call equals that of the float64 reference. */
-export async function expectReference(backend: GraphBackend, variant: AttentionVariant, inputs: AttentionInputs, shape: GraphShape): Promise<void> {
+export async function expectReference(backend: Backend, variant: AttentionVariant, inputs: AttentionInputs, shape: GraphShape): Promise<void> {
   const { dim = 8, valueDim = dim } = shape;
   const request = { variant, queryDim: dim, keyDim: dim, valueDim };
   const [got, want] = await Promise.all([backend, createReferenceBackend()].map(async (one): Promise<AttentionOutputs> => {
@@ -46,6 +45,37 @@ export async function expectReference(backend: GraphBackend, variant: AttentionV
   }));
   expectClose('output', got?.output, want?.output);
   if (want?.logSumExp !== undefined) expectClose('logSumExp', got?.logSumExp, want.logSumExp);
+}
+
+/** Members of every stage, and all that edges carry. */
+export const variants: Readonly<Record<string, AttentionVariant>> = {
+  softmax: attention(),
+  'softmax with a sink, behind a mask': attention({ masking: causal(), normalization: softmax({ sink: true }) }),
+  'rotated keys': attention({ scoring: scaledDot().transform(rope({ pairing: 'half' })) }),
+  'linear biases': attention({ scoring: scaledDot().modify(alibi()) }),
+  sparsemax: attention({ normalization: sparsemax() }),
+  entmax: attention({ normalization: entmax(1.5) }),
+  sigmoid: attention({ normalization: sigmoid({ length: 8 }) }),
+  'hard max': attention({ normalization: hardMax() }),
+  'max pooling': attention({ normalization: none(), aggregation: maximum() }),
+  'gated output': attention({ aggregation: weightedSum().finishBy(outputGate()) }),
+  'edge scores': attention({ scoring: scaledDot().modify(edgeBias()) }),
+  'edge features': attention({ scoring: scaledDot().modify(edgeFeatures({ width: 3 })) }),
+  GAT: attention({ scoring: gat({ edges: 2 }) }),
+  GATv2: attention({ scoring: gatV2({ width: 5, edges: true }) }),
+};
+
+/** Every table that a variant declares, drawn for this graph. */
+function tablesOf(random: RandomSource, variant: AttentionVariant, shape: GraphShape, edges: HostEdgeList): Record<string, ReturnType<typeof normal>> {
+  const { batch = 1, heads = 2, keyHeads = heads, queryLength, keyLength, dim = 8, valueDim = dim } = shape;
+  const sizes: Readonly<Record<string, number>> = { batch, head: heads, keyHead: keyHeads, queryLength, keyLength, queryDim: dim, keyDim: dim, valueDim, scoreDim: 5, edge: edges.keys.shape[0] ?? 0 };
+  return Object.fromEntries(Object.entries(variant.tables).map(([name, { axes }]) => [name, normal(random, axes.map((axis) => (typeof axis === 'number' ? axis : (sizes[axis] ?? 1))))]));
+}
+
+/** A call on random inputs equals the float64 reference. */
+export async function expectGraph(backend: Backend, variant: AttentionVariant, shape: GraphShape, edges: HostEdgeList, seed = 1): Promise<void> {
+  const random = new RandomSource(seed);
+  await expectReference(backend, variant, { ...randomInputs(random, shape), edges, tables: tablesOf(random, variant, shape, edges), queryOffset: 0 }, shape);
 }
 
 /** Within what float32 leaves of float64, for scores of a few units. */

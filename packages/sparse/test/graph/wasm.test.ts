@@ -1,10 +1,10 @@
 import fc from 'fast-check';
-import { alibi, attention, causal, edgeBias, edgeFeatures, entmax, gat, gatV2, hardMax, maximum, none, outputGate, rope, scaledDot, sigmoid, softmax, sparsemax, tensor, weightedSum, type AttentionVariant } from '@heed/core';
+import { attention, tensor } from '@heed/core';
 import { edgeList, edgeListFromMask, edgesToMask, type Edge, type HostEdgeList } from '@heed/core/compute';
 import { createWasmRuntime, type WasmRuntime } from '@heed/runtime-wasm';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createGraphBackend, type GraphBackend } from '../../src/graph/wasm/index.ts';
-import { expectReference, normal, numbers, randomGraph, randomInputs, RandomSource, type GraphShape } from './graphs.ts';
+import { expectGraph, expectReference, numbers, randomGraph, randomInputs, RandomSource, variants, type normal } from './graphs.ts';
 
 // Expected values: the float64 reference, laws, and formulas written out.
 let runtime: WasmRuntime;
@@ -15,35 +15,6 @@ beforeAll(async () => {
   backends = { 'one pass': createGraphBackend({ runtime }), 'two passes': createGraphBackend({ runtime, passBytes: 0 }) };
 });
 afterAll(async () => runtime.dispose());
-
-const variants: Readonly<Record<string, AttentionVariant>> = {
-  softmax: attention(),
-  'softmax with a sink, behind a mask': attention({ masking: causal(), normalization: softmax({ sink: true }) }),
-  'rotated keys': attention({ scoring: scaledDot().transform(rope({ pairing: 'half' })) }),
-  'linear biases': attention({ scoring: scaledDot().modify(alibi()) }),
-  sparsemax: attention({ normalization: sparsemax() }),
-  entmax: attention({ normalization: entmax(1.5) }),
-  sigmoid: attention({ normalization: sigmoid({ length: 8 }) }),
-  'hard max': attention({ normalization: hardMax() }),
-  'max pooling': attention({ normalization: none(), aggregation: maximum() }),
-  'gated output': attention({ aggregation: weightedSum().finishBy(outputGate()) }),
-  'edge scores': attention({ scoring: scaledDot().modify(edgeBias()) }),
-  'edge features': attention({ scoring: scaledDot().modify(edgeFeatures({ width: 3 })) }),
-  GAT: attention({ scoring: gat({ edges: 2 }) }),
-  GATv2: attention({ scoring: gatV2({ width: 5, edges: true }) }),
-};
-
-/** Every table that a variant declares, drawn for this graph. */
-function tablesOf(random: RandomSource, variant: AttentionVariant, shape: GraphShape, edges: HostEdgeList): Record<string, ReturnType<typeof normal>> {
-  const { batch = 1, heads = 2, keyHeads = heads, queryLength, keyLength, dim = 8, valueDim = dim } = shape;
-  const sizes: Readonly<Record<string, number>> = { batch, head: heads, keyHead: keyHeads, queryLength, keyLength, queryDim: dim, keyDim: dim, valueDim, scoreDim: 5, edge: edges.keys.shape[0] ?? 0 };
-  return Object.fromEntries(Object.entries(variant.tables).map(([name, { axes }]) => [name, normal(random, axes.map((axis) => (typeof axis === 'number' ? axis : (sizes[axis] ?? 1))))]));
-}
-
-async function expectGraph(backend: GraphBackend, variant: AttentionVariant, shape: GraphShape, edges: HostEdgeList, seed = 1): Promise<void> {
-  const random = new RandomSource(seed);
-  await expectReference(backend, variant, { ...randomInputs(random, shape), edges, tables: tablesOf(random, variant, shape, edges), queryOffset: 0 }, shape);
-}
 
 describe.each(['one pass', 'two passes'] as const)('over edges, in %s', (passes) => {
   test.each(Object.entries(variants))('random graphs give the masked dense result (L17): %s', async (_, variant) => {

@@ -25,13 +25,19 @@ export const capabilities: Capabilities = Object.freeze({
   maxDim: 1024,
 } as const);
 
+/** What the device can do, and what was chosen for all kernels. */
+export interface GraphMachine extends Machine {
+  /** Bytes of weights that wait at once, unless one node has more edges. */
+  readonly scratchBytes: number;
+}
+
 /** Whether a request can be done, and how; or every reason why not. Pure. */
-export function assess(request: Request, machine: Machine, shape?: CallShape): Assessment {
+export function assess(request: Request, machine: GraphMachine, shape?: CallShape): Assessment {
   if (!isAttention(request)) return { supported: false, refusals: [{ stage: 'rule', reason: 'fast weights are not rows of weights', remedy: 'Use a backend of fast weights.' }] };
   const refusals = [...refusalsOf(request, capabilities), ...deviceRefusals(request, machine)];
   if (refusals.length > 0) return { supported: false, refusals };
   const plan = planOf(request);
-  return { supported: true, plan: describePlan(plan)[0] ?? 'over edges', ...(shape === undefined ? {} : { cost: costOf(plan, shape) }) };
+  return { supported: true, plan: describePlan(plan)[0] ?? 'over edges', ...(shape === undefined ? {} : { cost: costOf(plan, shape, machine) }) };
 }
 
 function isAttention(request: Request): request is AttentionRequest {
@@ -53,9 +59,9 @@ function deviceRefusals({ variant, queryDim, keyDim }: AttentionRequest, { workg
   return refusals;
 }
 
-function costOf(plan: Plan, { batch, heads, keyHeads, queryLength, keyLength, edges = queryLength * keyLength }: CallShape): CostEstimate {
+function costOf(plan: Plan, { batch, heads, keyHeads, queryLength, keyLength, edges = queryLength * keyLength }: CallShape, { scratchBytes }: GraphMachine): CostEstimate {
   const pairs = batch * heads * edges;
-  const rows = 4 * batch * (heads * queryLength + keyHeads * keyLength) * (plan.scoreDim + plan.valueDim);
+  const rowBytes = 4 * batch * (heads * queryLength + keyHeads * keyLength) * (plan.scoreDim + plan.valueDim);
   const flops = 2 * pairs * (plan.scoreDim + plan.valueDim);
-  return { flops, bytes: rows + 4 * pairs * (plan.scoreDim + plan.valueDim), peakBytes: rows + 4 * (edges + queryLength) + 4 * pairs, milliseconds: 0.1 + flops / 1e9 };
+  return { flops, bytes: rowBytes + 4 * pairs * (plan.scoreDim + plan.valueDim), peakBytes: rowBytes + 4 * (edges + queryLength) + Math.min(4 * pairs, Math.max(scratchBytes, 4 * Math.min(edges, keyLength))), milliseconds: 0.1 + flops / 1e9 };
 }

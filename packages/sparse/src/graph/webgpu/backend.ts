@@ -8,9 +8,11 @@ import { GraphKernel } from './kernel.ts';
 export interface GraphBackendOptions {
   /** The runtime to work on, which stays its owner's. */
   readonly runtime: WebGpuRuntime;
+  /** Most bytes of weights that wait for their values at once, unless one node has more edges. Default 32 MiB. */
+  readonly scratchBytes?: number;
 }
 
-const optionNames: Names<GraphBackendOptions> = { runtime: true };
+const optionNames: Names<GraphBackendOptions> = { runtime: true, scratchBytes: true };
 
 /**
  * Attention over the edges of a graph on the GPU: a workgroup for each node and head gathers the keys and values of the nodes that point to it. Every call needs
@@ -21,7 +23,9 @@ export function createGraphBackend(options: GraphBackendOptions): GraphBackend {
   checkNames('the options of createGraphBackend', options, optionNames);
   const runtime: unknown = options.runtime;
   if (typeof runtime !== 'object' || runtime === null) throw new AttentionError('invalid-argument', 'createGraphBackend got no runtime.', 'Pass { runtime: await createWebGpuRuntime() }.');
-  return new GraphBackend(options.runtime);
+  const { scratchBytes = 32 * 2 ** 20 } = options;
+  if (!(scratchBytes >= 0)) throw new AttentionError('invalid-argument', `Got scratchBytes: ${String(scratchBytes)}.`, 'Expected a number of 0 or more.');
+  return new GraphBackend(options.runtime, scratchBytes);
 }
 
 export class GraphBackend implements Backend {
@@ -29,16 +33,18 @@ export class GraphBackend implements Backend {
   readonly name = 'graph';
   readonly capabilities: Capabilities = capabilities;
   readonly runtime: WebGpuRuntime;
+  readonly #scratchBytes: number;
   readonly #kernels = new Set<GraphKernel>();
   #disposed = false;
 
   /** @internal use {@link createGraphBackend} */
-  constructor(runtime: WebGpuRuntime) {
+  constructor(runtime: WebGpuRuntime, scratchBytes: number) {
     this.runtime = runtime;
+    this.#scratchBytes = scratchBytes;
   }
 
   assess(request: Request, shape?: CallShape): Assessment {
-    return assess(request, this.runtime.machine, shape);
+    return assess(request, { ...this.runtime.machine, scratchBytes: this.#scratchBytes }, shape);
   }
 
   async prepare(request: AttentionRequest): Promise<AttentionKernel>;
@@ -48,7 +54,7 @@ export class GraphBackend implements Backend {
     if (!isFastWeights(request)) checkRequest(request);
     const assessment = this.assess(request);
     if (!assessment.supported || isFastWeights(request)) throw unsupported(assessment.supported ? [] : assessment.refusals);
-    const kernel = new GraphKernel(this.runtime, request, (gone) => this.#kernels.delete(gone));
+    const kernel = new GraphKernel(this.runtime, request, this.#scratchBytes, (gone) => this.#kernels.delete(gone));
     await kernel.compile();
     this.#kernels.add(kernel);
     return kernel;

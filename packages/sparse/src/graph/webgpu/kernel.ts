@@ -14,6 +14,7 @@ export class GraphKernel implements AttentionKernel {
   readonly request: AttentionRequest;
   readonly mergeClass: MergeClass | null;
   readonly #runtime: WebGpuRuntime;
+  readonly #scratchBytes: number;
   readonly #binder: Binder;
   readonly #slicer: Slicer;
   readonly #main: Programs;
@@ -24,10 +25,12 @@ export class GraphKernel implements AttentionKernel {
   #partial: Programs | undefined;
   #disposed = false;
 
-  constructor(runtime: WebGpuRuntime, request: AttentionRequest, onDispose: (kernel: GraphKernel) => void) {
+  /** @param scratchBytes of weights that wait at once, unless one node has more edges */
+  constructor(runtime: WebGpuRuntime, request: AttentionRequest, scratchBytes: number, onDispose: (kernel: GraphKernel) => void) {
     this.request = request;
     this.mergeClass = mergeClassOf(request.variant).mergeClass;
     this.#runtime = runtime;
+    this.#scratchBytes = scratchBytes;
     this.#binder = createBinder(request, { runtime });
     this.#slicer = new Slicer(runtime);
     this.#onDispose = onDispose;
@@ -73,7 +76,7 @@ export class GraphKernel implements AttentionKernel {
       const accumulator = tensor(call.outputShape, 'f32');
       const rows = programs.plan.statistics.map((name) => [name, tensor(call.rowShape, 'f32')] as const);
       const planes = buffers.acquire(Math.max(4, 4 * rows.length * elementCount(call.rowShape)));
-      await this.#slicer.run(new CallStages(runtime, buffers, call).nodes(programs, { output: runtime.bufferOf(accumulator), statistics: planes }), options.signal);
+      await this.#slicer.run(new CallStages(runtime, buffers, call, this.#scratchBytes).nodes(programs, { output: runtime.bufferOf(accumulator), statistics: planes }), options.signal);
       rows.forEach(([, target], plane) => {
         storePlane(runtime, planes, plane, target);
       });
@@ -94,7 +97,7 @@ export class GraphKernel implements AttentionKernel {
     return this.#track(this.#withTensors(async (buffers, tensor) => {
       const made = tensor([batch, keyHeads, keyRows, call.scoreDim], plan.dtypes.key);
       const wide = plan.dtypes.key === 'f32' ? runtime.bufferOf(made) : buffers.acquire(Math.max(4, 4 * elementCount(made.shape)));
-      await this.#slicer.run([new CallStages(runtime, buffers, call).rows(rowsProgram(this.request, plan, 'key'), 'key', key, wide)], undefined);
+      await this.#slicer.run([new CallStages(runtime, buffers, call, this.#scratchBytes).rows(rowsProgram(this.request, plan, 'key'), 'key', key, wide)], undefined);
       if (plan.dtypes.key !== 'f32') storeWide(runtime, wide, made);
       await runtime.finished();
       return key.runtime === null ? { keep: false, value: await runtime.read(made) } : { keep: true, value: made };
@@ -108,7 +111,7 @@ export class GraphKernel implements AttentionKernel {
   explain(about: CallShape | AttentionInputs): Explanation {
     this.#checkOpen();
     const shape = 'query' in about ? shapeOf(this.#binder.bind(about)) : about;
-    const assessment = assess(this.request, this.#runtime.machine, shape);
+    const assessment = assess(this.request, { ...this.#runtime.machine, scratchBytes: this.#scratchBytes }, shape);
     const { plan, nodes, rows } = this.#main;
     return {
       backend: 'graph',
@@ -143,7 +146,7 @@ export class GraphKernel implements AttentionKernel {
       releaseQuietly(runtime, made);
     };
     try {
-      const calls = new CallStages(runtime, buffers, call);
+      const calls = new CallStages(runtime, buffers, call, this.#scratchBytes);
       const taken = calls.inputs();
       const output = tensor(call.outputShape, plan.dtypes.output, into.output);
       const logSumExp = plan.statistics.includes('logSumExp') ? tensor(call.rowShape, 'f32', into.logSumExp) : null;

@@ -28,9 +28,6 @@ export interface Targets {
   readonly statistics: GPUBuffer | null;
 }
 
-/** Most edges whose weights wait at once, unless one row has more: 32 MiB of them. */
-const scratchEdges = 2 ** 23;
-
 /** What a row costs beside its edges, in multiplications. */
 const rowCost = 256;
 
@@ -40,12 +37,15 @@ export class CallStages {
   readonly #buffers: CallBuffers;
   readonly #call: BoundCall | BoundKeys;
   readonly #values: Readonly<Record<string, number>>;
+  readonly #scratchBytes: number;
   readonly #tables: GPUBuffer;
   readonly #given = new Map<Side, Tensor>();
   /** Float32 rows of each side, made once. */
   #rows: Readonly<Record<Side, GPUBuffer>> | undefined;
 
-  constructor(runtime: WebGpuRuntime, buffers: CallBuffers, call: BoundCall | BoundKeys) {
+  /** @param scratchBytes of weights that wait at once, unless one row has more edges */
+  constructor(runtime: WebGpuRuntime, buffers: CallBuffers, call: BoundCall | BoundKeys, scratchBytes: number) {
+    this.#scratchBytes = scratchBytes;
     this.#runtime = runtime;
     this.#buffers = buffers;
     this.#call = call;
@@ -95,7 +95,7 @@ export class CallStages {
     const placesAmong = (length: number, chosen: readonly number[]): number => integers.list(Array.from({ length: shape === null ? 0 : length }, (_, index) => chosen.indexOf(index)));
     const observed = { observedHeadsAt: placesAmong(call.heads, shape?.heads ?? []), observedRowsAt: placesAmong(call.queryRows, shape?.rows ?? []), observedHeads: shape?.heads.length ?? 0, observedRows: shape?.rows.length ?? 0 };
     const words = this.#buffers.words(integers.words());
-    const groups = groupsOf(call, starts);
+    const groups = groupsOf(call, starts, this.#scratchBytes / 4);
     const scratch = this.#buffers.acquire(4 * groups.reduce((most, { edges }) => Math.max(most, edges), 1));
     const rowStatistics = statistics ?? this.#buffers.acquire(4);
     const { query, key, value } = ready.buffers;
@@ -164,8 +164,8 @@ interface TaskGroup {
   readonly costs: readonly number[];
 }
 
-/** Every row of every head of every sequence, in runs of a bounded number of edges, or of one row. */
-function groupsOf({ sequences, heads, queryRows }: BoundCall, starts: ArrayLike<number>): readonly TaskGroup[] {
+/** Every row of every head of every sequence, in runs of at most `most` edges, or of one row. */
+function groupsOf({ sequences, heads, queryRows }: BoundCall, starts: ArrayLike<number>, most: number): readonly TaskGroup[] {
   const groups: TaskGroup[] = [];
   const tasks = sequences.length * heads * queryRows;
   let costs: number[] = [];
@@ -173,7 +173,7 @@ function groupsOf({ sequences, heads, queryRows }: BoundCall, starts: ArrayLike<
   for (let task = 0; task < tasks; task += 1) {
     const row = task % queryRows;
     const own = (starts[row + 1] ?? 0) - (starts[row] ?? 0);
-    if (costs.length > 0 && edges + own > scratchEdges) {
+    if (costs.length > 0 && edges + own > most) {
       groups.push({ firstTask: task - costs.length, firstEdge, edges, costs });
       [firstEdge, edges, costs] = [firstEdge + edges, 0, []];
     }
