@@ -60,6 +60,12 @@ test('one pass and two give the same bits', async () => {
   expect(numbers(two)).toEqual(numbers(one));
 });
 
+test('more heads than a job has phases for two passes', async () => {
+  const shape = { queryLength: 3, keyLength: 3, batch: 5, heads: 26, dim: 4 };
+  const edges = edgeList([[0, 1], [0, 2], [1, 0], [1, 1], [2, 2]], shape);
+  await expectGraph(backends['two passes'], attention(), shape, edges);
+});
+
 test('a graph from a mask is the mask again', () => {
   const mask = tensor(Uint8Array.from([1, 0, 1, 0, 0, 0, 0, 1, 1]), [3, 3]);
   expect([...numbers(edgesToMask(edgeListFromMask(mask), 3))]).toEqual([...numbers(mask)]);

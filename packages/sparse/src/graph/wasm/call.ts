@@ -10,6 +10,9 @@ import type { Plan } from './plan/plan.ts';
 /** The functions of a program, by name. */
 export type ProgramFunctions = Program['functions'];
 
+/** Most heads of sequences that are gathered in two passes: each takes two phases of a job, which holds 256 with those that prepare and observe. */
+const mostPassHeads = 120;
+
 /** Rows of keys and values of one packing. */
 const packingRows = 256;
 
@@ -80,7 +83,7 @@ export class CallWriter {
     if (statistics.count !== undefined) record.set('count', statistics.count.view().byteOffset);
     if (statistics.denominator !== undefined) record.set('denominator', statistics.denominator.view().byteOffset);
     const rows = call.heads * call.sequences.length;
-    const inPasses = call.keyRows * (keys.rowBytes + values.rowBytes) > plan.passBytes && edges.count > call.keyRows;
+    const inPasses = call.keyRows * (keys.rowBytes + values.rowBytes) > plan.passBytes && edges.count > call.keyRows && rows <= mostPassHeads;
     const nodes = inPasses ? this.#passes(record, memory, call, sequences, edges, scratch) : [this.#phase('graph', this.#tasks(record, memory, call, sequences, edges.view, keys), record, scratch)];
     return {
       microseconds: (edges.count * rows * (plan.scoreDim + plan.valueDim + 40)) / 4000 + (call.queryRows * rows) / 8 + (prepared.tasks * packingRows * (plan.scoreDim + plan.valueDim)) / 1000,
