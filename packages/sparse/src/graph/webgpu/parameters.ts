@@ -12,7 +12,6 @@ const common: readonly ParameterField[] = [
   { name: 'queryRows', type: 'i32', comment: 'rows of the tensors for each entry of the batch' },
   { name: 'keyRows', type: 'i32' },
   { name: 'sequencesAt', type: 'u32', comment: 'where lists begin in integers' },
-  { name: 'rowsAt', type: 'u32' },
   { name: 'startsAt', type: 'u32' },
   { name: 'edgesAt', type: 'u32' },
   { name: 'edgeCount', type: 'u32' },
