@@ -1,6 +1,6 @@
 import type { AttentionInputs, AttentionKernel, AttentionRequest, Backend, FastWeightKernel, FastWeightRequest, Request } from '@heed/core';
-import { readsEdges, tensor } from '@heed/core';
-import type { HostEdgeList } from '@heed/core/compute';
+import { tensor } from '@heed/core';
+import { readsEdges, type HostEdgeList } from '@heed/core/compute';
 
 /**
  * A backend over edges as one that needs none: a call without edges gets those of the complete graph, whose pairs the mask then thins out. So the whole suite
