@@ -189,7 +189,7 @@ export class CpuKernel implements AttentionKernel {
       const submission = this.#submit(call, writes, run, (memory, operands) => {
         const inPlace = this.#readsInPlace(call, operands);
         const records = this.#records.records(call, inPlace, memory, (held) => {
-          const few = inPlace ? partsOfCall(call, blocks.plan) : null;
+          const few = inPlace ? partsOfCall(call, this.#programs.partsPlan) : null;
           return few === null ? blocks.writer.blocks(call, held) : this.#programs.parts.writer.parts(call, held, few);
         });
         const parts = [blocks.writer.phases(records, call, memory, { operands, outputs })];

@@ -79,6 +79,14 @@ export function partialPlanOf(request: AttentionRequest, machine: Machine): Plan
   return { ...planOf(request, machine), partial: true, countsKeys: request.variant.normalization.rule.kind !== 'softmax' || !isOnline(request.variant) };
 }
 
+/**
+ * The plan of the program for few queries. Its tiles are as long as its parts, since whoever reads keys and then values of a tile jumps from one to the other, and memory is
+ * fetched ahead only while it is read in order; few rows of scores fit the first cache even so.
+ */
+export function partsPlanOf(plan: Plan): Plan {
+  return { ...plan, blockQuery: plan.partRows, blockKey: plan.partKeys, scoreStride: oddLines(plan.partKeys) };
+}
+
 /** The plan of the pass that looks at stages; null when none was asked for. */
 export function observingPlanOf(request: AttentionRequest, machine: Machine): Plan | null {
   const { observe } = request;

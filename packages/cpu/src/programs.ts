@@ -4,7 +4,7 @@ import type { Program, WasmRuntime } from '@heed/runtime-wasm';
 import { CallWriter } from './call.ts';
 import { emitProgram } from './emit/program.ts';
 import { layoutsOf } from './layouts.ts';
-import { partialPlanOf, type Plan, type Purpose } from './plan.ts';
+import { partialPlanOf, partsPlanOf, type Plan, type Purpose } from './plan.ts';
 import type { Preparation } from './preparation.ts';
 
 /** A program with what it was made from. */
@@ -26,6 +26,8 @@ export class Programs {
   readonly blocks: Loaded;
   /** The pass over rows that are looked at; null when none was asked for. */
   readonly observing: Loaded | null;
+  /** Of calls that `partsOfCall` splits. */
+  readonly partsPlan: Plan;
   readonly #runtime: WasmRuntime;
   readonly #writers: Writers;
   #parts: Loaded | undefined;
@@ -35,13 +37,14 @@ export class Programs {
   constructor(runtime: WasmRuntime, request: AttentionRequest, { plan, observing }: Pick<Preparation, 'plan' | 'observing'>, writers: Writers) {
     this.#runtime = runtime;
     this.#writers = writers;
+    this.partsPlan = partsPlanOf(plan);
     this.blocks = this.#load('blocks', request, plan);
     this.observing = observing === null ? null : this.#load('blocks', request, observing);
   }
 
   /** For calls that `plan.readsInPlace` lets through. */
   get parts(): Loaded {
-    return (this.#parts ??= this.#load('parts', this.blocks.request, this.blocks.plan));
+    return (this.#parts ??= this.#load('parts', this.blocks.request, this.partsPlan));
   }
 
   get keys(): Loaded {

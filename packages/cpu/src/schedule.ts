@@ -64,7 +64,7 @@ export interface PartTask extends BlockTask {
 }
 
 /**
- * Parts of a call with few queries, in the order of their workspaces; null where blocks of queries are better. How keys are split depends on their number alone.
+ * Parts of a call with few queries, in the order of their workspaces, for a plan as `partsPlanOf` makes it; null where blocks of queries are better. How keys are split depends on their number alone.
  */
 export function partsOfCall(call: BoundCall, plan: Plan): readonly PartTask[] | null {
   const group = call.heads / call.keyHeads;
