@@ -6,7 +6,7 @@ import type { Slot } from '../expression/scope.ts';
 import type { RowTransform } from '../stages/transforms/transform.ts';
 import { transformedWidth } from '../stages/transforms/transform.ts';
 import type { AttentionVariant } from '../variant.ts';
-import { readsEdges } from '../pairs.ts';
+import { readsEdges } from '../pair-expressions.ts';
 import { expressionsOf, pairExpressions } from '../variant.ts';
 
 /** Where an expression of a variant stands, and how wide the rows are whose channels it sees. */
