@@ -8,6 +8,8 @@ import { root } from './workspace.ts';
 export interface CodeBlock {
   readonly document: string;
   readonly code: string;
+  /** Lines that a part of a program needs in front: those of the comment before it, `<!-- after: … -->`, which pages do not show. */
+  readonly before: string;
   /** The file that it is, where the document has several that belong together; they run in a browser. */
   readonly file: string | null;
 }
@@ -15,7 +17,7 @@ export interface CodeBlock {
 /** Every block of TypeScript of a document, in order. */
 export function codeBlocks(document: string): readonly CodeBlock[] {
   const text = readFileSync(join(root, document), 'utf8');
-  return [...text.matchAll(/^```(tsx?)(?: (\S+))?\n([^]*?)^```$/gm)].map(([, , file, code = '']) => ({ document, code, file: file ?? null }));
+  return [...text.matchAll(/^(?:<!-- after:\s+([^]*?)\s*-->\n)?```(tsx?)(?: (\S+))?\n([^]*?)^```$/gm)].map(([, before = '', , file, code = '']) => ({ document, before, code, file: file ?? null }));
 }
 
 /** What a program says that it prints: what stands in a comment behind each console.log, and behind an arrow in comments that stand alone. */
@@ -24,11 +26,11 @@ export function expectedLines(code: string): readonly string[] {
 }
 
 /** Runs a block in Node on the sources of the workspace. `folder` is where @heed/* is found from. */
-export async function runBlock({ document, code }: CodeBlock, index: number, folder: string): Promise<Finding> {
+export async function runBlock({ document, before, code }: CodeBlock, index: number, folder: string): Promise<Finding> {
   const check = `${document}, block ${index + 1}, runs and prints what it says`;
   const place = mkdtempSync(join(folder, '.example-'));
   try {
-    writeFileSync(join(place, 'example.ts'), code);
+    writeFileSync(join(place, 'example.ts'), `${before}\n${code}`);
     const { status, stdout, stderr } = await run(join(place, 'example.ts'));
     if (status !== 0) return { check, problems: [`it failed:\n${stderr}`] };
     const expected = expectedLines(code).join('\n');

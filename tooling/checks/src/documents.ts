@@ -19,13 +19,11 @@ const documents = [
 ];
 const read = (path: string): string => readFileSync(join(root, path), 'utf8');
 
-/** Documents whose every block of TypeScript is a program of its own, which prints what its comments say. */
-const programs = documents.filter((document) => document.startsWith('docs/guide/') || document.startsWith('docs/recipes/'));
-/** The first block of the README is one too; the rest are parts. */
-const readme = codeBlocks('README.md').slice(0, 1);
+/** Every block of TypeScript of these is a program, which prints what its comments say. A package's README is run with its tests where it needs a device or a test runner. */
+const programs = [...documents, ...['core', 'cpu', 'runtime-wasm', 'sparse', 'layers', 'linear'].map((name) => `packages/${name}/README.md`)];
 
 async function codeFindings(): Promise<readonly Finding[]> {
-  const alone = [...readme, ...programs.flatMap(codeBlocks)].map((block, index) => ({ block, index })).filter(({ block }) => block.file === null);
+  const alone = programs.flatMap((document) => codeBlocks(document).map((block, index) => ({ block, index }))).filter(({ block }) => block.file === null);
   const findings: Finding[] = [];
   // Two at a time: each is a process.
   for (let first = 0; first < alone.length; first += 2) findings.push(...(await Promise.all(alone.slice(first, first + 2).map(({ block, index }) => runBlock(block, index, folder)))));

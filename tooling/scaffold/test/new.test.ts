@@ -19,7 +19,7 @@ let copy: string;
 beforeAll(() => {
   copy = realpathSync(mkdtempSync(join(tmpdir(), 'heed-scaffold-')));
   for (const file of ['package.json', 'tsconfig.json', 'tsconfig.base.json', 'pnpm-workspace.yaml', 'knip.json', '.gitignore', 'README.md', 'docs']) cpSync(join(root, file), join(copy, file), { recursive: true });
-  mkdirSync(join(copy, 'apps'));
+  for (const group of ['apps', 'examples']) mkdirSync(join(copy, group));
   for (const folder of ['packages/core', 'packages/conformance', 'tooling/checks', 'tooling/tsconfig', 'tooling/vitest', 'tooling/tsup', 'tooling/eslint']) {
     cpSync(join(root, folder), join(copy, folder), { recursive: true, verbatimSymlinks: true, filter: (path) => !/\/(dist|\.types|\.turbo|\.results|\.tarball|consumers)(\/|$)/.test(path.slice(root.length)) });
   }
