@@ -1,6 +1,8 @@
 import { isAttentionError } from '@heed/core';
 import { describe, expect, test } from 'vitest';
+import { linearWorkloads } from '../src/linear/workloads.ts';
 import { attentionLayer, causalWindow, type Model, models } from '../src/models.ts';
+import { sparseWorkloads } from '../src/sparse/workloads.ts';
 import { allowedPairs, leastBytes, modelRun, modelWorkloads, suites, suiteWorkloads, usefulFlops, type Workload } from '../src/workloads.ts';
 
 function call(queryLength: number, keyLength: number, layer: Partial<Workload['layer']>): Workload {
@@ -75,11 +77,12 @@ describe('a model run', () => {
 });
 
 test('every suite but the model has calls whose ids begin with a known kind', () => {
-  const kinds = ['prefill-causal', 'prefill-dense', 'prefill-window', 'decode', 'additive', 'threshold', 'memory', 'small'];
+  const kinds = ['prefill-causal', 'prefill-dense', 'prefill-window', 'decode', 'additive', 'threshold', 'memory', 'small', 'pattern', 'select', 'graph', 'linear', 'recurrent'];
+  const others: Readonly<Record<string, readonly { readonly id: string }[]>> = { linear: linearWorkloads, sparse: sparseWorkloads };
   for (const suite of suites.filter((name) => name !== 'model')) {
-    const workloads = suiteWorkloads(suite, 1, 'f32');
+    const workloads = others[suite] ?? suiteWorkloads(suite, 1, 'f32');
     expect(workloads.length).toBeGreaterThan(0);
     expect(new Set(workloads.map(({ id }) => id)).size).toBe(workloads.length);
-    for (const { id } of workloads) expect(kinds).toContain(id.split('?')[0]);
+    for (const { id } of workloads) expect(kinds).toContain(id.split(/[?/]/)[0]);
   }
 });
