@@ -61,7 +61,7 @@ export function Dynamics({ state, variant, described, uniforms, heads, result, q
             <p className="hint">Let the query of “{queryLabels[step - 1]}” turn into that of another token, and watch its row of weights.</p>
             <label className="choice"><span>turns into</span><select value={turning} onChange={(event) => setOther(Number(event.target.value))}>{queryLabels.slice(0, length).map((label, index) => <option key={index} value={index}>{`${index + 1}. ${label}`}</option>)}</select></label>
             <label className="slider"><span>how far</span><input type="range" min={0} max={1} step={0.02} value={share} onChange={(event) => setShare(Number(event.target.value))} /><output>{Math.round(share * 100)} %</output></label>
-            <HeatMap title={`weights of “${queryLabels[step - 1] ?? ''}”`} values={planeOf(turned.stages.weights, head, turned.queryLength * turned.keyLength).subarray((step - 1) * turned.keyLength, step * turned.keyLength)} rows={1} columns={turned.keyLength} rowLabels={[queryLabels[step - 1] ?? '']} columnLabels={keyLabels} scale="sequential" cell={null} onCell={() => undefined} size={380} />
+            <HeatMap title={`weights of “${queryLabels[step - 1] ?? ''}”`} values={planeOf(turned.stages.weights, head, turned.queryLength * turned.keyLength).subarray((step - 1) * turned.keyLength, step * turned.keyLength)} rows={1} columns={turned.keyLength} rowLabels={[queryLabels[step - 1] ?? '']} columnLabels={keyLabels} scale="sequential" cell={null} onCell={() => undefined} size={220} />
           </section>
         )}
         <Figure options={flow} says="Shares of each key in the weights of the newest query, step by step" />
