@@ -57,6 +57,8 @@ const config: UserConfig<DefaultTheme.Config> = defineConfig({
           { text: 'Laws', link: '/laws' },
           { text: 'Tolerances', link: '/tolerances' },
           { text: 'Errors', link: '/errors' },
+          { text: 'Graphs', link: '/graphs' },
+          { text: 'What memories recall', link: '/recall' },
           { text: 'Performance', link: '/performance' },
           { text: 'Decisions', link: '/decisions/' },
         ],

@@ -42,8 +42,9 @@ export class Caller {
     // Variants of one structure share a kernel, whose defaults are those of the first: all values are said.
     const outputs = await kernel.run({ query, key, value, tables, uniforms: { ...defaultsOf(variant, scoreDim), ...uniforms }, queryOffset: 'start' });
     const milliseconds = performance.now() - started;
-    const stages = Object.fromEntries(await Promise.all(observed.map(async (stage) => [stage, await numbersOf(outputs.observed?.[stage])] as const)));
-    return { heads, queryLength, keyLength, valueDim, stages: stages as unknown as Result['stages'], output: await numbersOf(outputs.output), milliseconds };
+    const numbers = async (stage: ObservedStage): Promise<Float32Array> => numbersOf(outputs.observed?.[stage]);
+    const stages = { scores: await numbers('scores'), modified: await numbers('modified'), masked: await numbers('masked'), weights: await numbers('weights') };
+    return { heads, queryLength, keyLength, valueDim, stages, output: await numbersOf(outputs.output), milliseconds };
   }
 }
 
